@@ -15,11 +15,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
 import pytest
-import redis
 import redis.asyncio
 
 from tests.support.key_check import complaints
-from tests.support.redis_server import RedisEndpoint, RedisServer, missing
+from tests.support.redis_server import RedisEndpoint, RedisServer, missing, sync_client
 
 
 @pytest.fixture(scope="session")
@@ -81,20 +80,15 @@ def assert_no_unbounded_keys(request: pytest.FixtureRequest) -> Iterator[None]:
     endpoint = cast("RedisEndpoint", request.getfixturevalue("redis_server"))
     fleet = cast("str | None", request.getfixturevalue("fleet") if "fleet" in request.fixturenames else None)
     yield
-    client = cast("redis.Redis", cast("Any", redis.Redis).from_url(endpoint.url, socket_timeout=10))
-    with client:
+    with sync_client(endpoint.url, socket_timeout=10) as client:
         # On a server of our own nothing else may be there, whatever fleet a test made up for itself.
-        pattern = "*" if endpoint.own else f"sv:v1:{{{fleet}}}:*"
+        mine = f"sv:v1:{{{fleet}}}:*"
         marker = request.node.get_closest_marker("bounded_keys")
         ignore = cast("tuple[str, ...]", marker.kwargs.get("ignore", ()) if marker else ())
         unchecked = request.node.get_closest_marker("no_key_check") is not None
-        found = [] if unchecked else complaints(client, pattern, ignore)
-        leftovers = (
-            [raw for raw in client.scan_iter(match=f"sv:v1:{{{fleet}}}:*", count=1_000)] if fleet else []
-        )
-        if endpoint.own and found:
-            # Or each later test would be blamed for this one's keys.
-            leftovers = [raw for raw in client.scan_iter(count=1_000)]
+        found = [] if unchecked else complaints(client, "*" if endpoint.own else mine, ignore)
+        # All of a server of our own, or each later test would be blamed for this one's keys.
+        leftovers = list(client.scan_iter(match="*" if endpoint.own and found else mine, count=1_000))
         if leftovers:
             client.unlink(*leftovers)
     if found:

