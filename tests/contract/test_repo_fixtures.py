@@ -11,7 +11,7 @@ import redis.asyncio
 from supervisor.wire.keys import Keys
 from tests.support.key_check import complaints
 from tests.support.redis_server import RedisServer, sync_client
-from tests.support.waiting import WaitTimeout, wait_until
+from tests.support.waiting import WaitTimeout, wait_until, wait_until_sync
 
 
 async def test_wait_until_gives_the_first_truthy_value_of_plain_and_async_predicates() -> None:
