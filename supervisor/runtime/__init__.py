@@ -1,0 +1,1 @@
+"""The impure rim around the engine: lease, leader, standby, commands, and the process that holds them."""
