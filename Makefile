@@ -12,8 +12,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE := supervisor worker tests
 PYTEST := $(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile)
-COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --universal --python-version 3.11 \
+COMPILE := $(BIN)/python -m uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
+BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -86,9 +87,10 @@ docs-check: setup ## generated parts of the docs, links and commands are true
 	$(PYTEST) -q tests/contract -k docs
 
 lock: setup ## write requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
-	$(COMPILE) $(ARGS) --extra supervisor --extra otel -o requirements/supervisor.txt
-	$(COMPILE) $(ARGS) --extra worker --extra otel -o requirements/worker.txt
-	$(COMPILE) $(ARGS) --extra dev -o requirements/dev.txt
+	$(COMPILE) $(ARGS) --extra supervisor --extra otel -o requirements/supervisor.txt pyproject.toml
+	$(COMPILE) $(ARGS) --extra worker --extra otel -o requirements/worker.txt pyproject.toml
+	$(COMPILE) $(ARGS) --extra dev -o requirements/dev.txt pyproject.toml
+	$(BIN)/python -c '$(BUILD_REQUIRES)' | $(COMPILE) $(ARGS) -o requirements/build.txt -
 
 clean: ## remove what make made: the environment and the caches
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
