@@ -12,6 +12,9 @@ from typing import Final, NamedTuple
 
 from supervisor.wire.targets import key_hash
 
+# Every stream entry, and every record's hash, holds its one message in the field of this name.
+FIELD: Final = "m"
+
 _FLEET = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 

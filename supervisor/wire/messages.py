@@ -279,6 +279,17 @@ class OverrideRecord(msgspec.Struct, frozen=True, array_like=True, tag="o"):
     version: Count = 1
 
 
+class PolicyRecord(msgspec.Struct, frozen=True, array_like=True, tag="y"):
+    """Rule numbers for one scope (`fleet`, `role:<role>`, `target:<id>`), as the hash `policy` holds them."""
+
+    scope: Annotated[str, Meta(min_length=1, max_length=210)]
+    values: Annotated[dict[str, float | int | bool], Meta(max_length=200)]
+    actor: Id
+    set_at_ms: Count
+    version: Count = 1
+    reason: Text = ""
+
+
 class TokenRecord(msgspec.Struct, frozen=True, array_like=True, tag="t"):
     """A bearer token: its SHA-256, never the token."""
 
@@ -292,5 +303,5 @@ class TokenRecord(msgspec.Struct, frozen=True, array_like=True, tag="t"):
 
 Message = (
     Report | ProbeResult | Goodbye | FaultEvent | Snapshot | Wake | Directive | WorkerInfo | SessionInfo
-    | Event | Command | Reply | Audit | OverrideRecord | TokenRecord
+    | Event | Command | Reply | Audit | OverrideRecord | PolicyRecord | TokenRecord
 )  # fmt: skip
