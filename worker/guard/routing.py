@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
+from supervisor.core.admission import Route, Router
 from supervisor.core.decide import Decision, GiveUp, Option, Retry, Situation, TryNext, decide
 from supervisor.wire.messages import Snapshot
 from supervisor.wire.vocabulary import FaultKind, Role, State
@@ -35,7 +36,6 @@ log = structlog.stdlib.get_logger("worker.guard")
 P = TypeVar("P")
 
 DEFAULT_LATENCY_BUDGET_MS: Final = 2500
-_CONDEMNED: Final = frozenset({State.UNHEALTHY, State.PROBING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,8 @@ class Turn(Generic[P]):
         return self._guard.child(decision.target)
 
     def _situation(self) -> Situation:
-        options = [self._option(child) for child in self._guard.route()]
+        route = self._guard.picture()
+        options = [self._option(target, panic=route.panic) for target in route.targets]
         return Situation(
             route=options,
             budget_left_ms=self.budget_left_ms,
@@ -136,19 +137,19 @@ class Turn(Generic[P]):
             total_cap=self._guard.options.total_cap,
         )
 
-    def _option(self, child: Child[P]) -> Option:
-        rule = self._guard.rule(child.target)
-        tried = self._tried.get(child.target)
+    def _option(self, target: str, *, panic: bool) -> Option:
+        rule = self._guard.rule(target)
+        tried = self._tried.get(target)
         s = rule.snapshot
         return Option(
-            target=child.target,
+            target=target,
             attempts=tried.attempts if tried else 0,
             last=tried.last if tried else None,
             again_at_once=tried.again_at_once if tried else False,
             retry_after_ms=tried.retry_after_ms if tried else 0,
             max_attempts=s.max_attempts,
             retry_allowed=rule.retry_allowed,
-            panic=s.panic,
+            panic=panic or s.panic,
             backoff_base_ms=s.backoff_base_ms,
             backoff_cap_ms=s.backoff_cap_ms,
             backoff_jitter=s.backoff_jitter,
@@ -195,7 +196,9 @@ class Guard(Generic[P]):
         self._live: set[Attempt[P]] = set()
         self._kept: set[asyncio.Task[Any]] = set()
         self._turns = 0
-        link.hold([TargetSpec(id=c.target, order=c.order, key_fp=c.key_fp) for c in self.children])
+        specs = [TargetSpec(id=c.target, order=c.order, key_fp=c.key_fp) for c in self.children]
+        self._router = Router(specs)
+        link.hold(specs)
         self._stop_rules = link.on_rules(self._on_rules)
 
     def child(self, target: str) -> Child[P]:
@@ -207,8 +210,14 @@ class Guard(Generic[P]):
         return self.link.rules.by_target.get(target) or _default_rule(target)
 
     def route(self) -> list[Child[P]]:
-        """Admitted targets, best first. Empty only when every child's key is condemned."""
-        return _own_order(self)
+        """Admitted targets, best first (in panic: all but condemned keys). Empty: every key is condemned."""
+        return [self._by_target[target] for target in self.picture().targets]
+
+    def picture(self) -> Route:
+        """The route as `supervisor.core.admission` has it, with whether it is panic."""
+        return self._router.route(
+            self.link.rules.by_target, self.session, self.session_started_at_ms, self.clock()
+        )
 
     def turn(self) -> Turn[P]:
         """The next turn begins now."""
@@ -244,8 +253,7 @@ class Guard(Generic[P]):
         """Tell a waiting attempt to move on if its target is admitted no more and another one is untried."""
         if attempt.done or attempt.heard:
             return
-        route = self.route()
-        if attempt.child in route:
+        if attempt.child.target in self.picture().targets:
             return
         if attempt.turn.untried() is not None:
             attempt.move_on()
@@ -267,19 +275,3 @@ def _default_rule(target: str) -> Rule:
         ),
         stale=True,
     )
-
-
-def _own_order(guard: Guard[P]) -> list[Child[P]]:
-    """Admitted children by rank, then the user's own order; if none is, all whose key is not condemned."""
-    now = guard.clock()
-    admitted: list[tuple[int, int, Child[P]]] = []
-    usable: list[Child[P]] = []
-    for child in guard.children:
-        rule = guard.rule(child.target)
-        if child.key_fp and child.key_fp in rule.snapshot.condemned_keys:
-            continue
-        usable.append(child)
-        held = rule.hold_off_until_mono > now or rule.local_open_until_mono > now
-        if not held and rule.snapshot.admit > 0.0 and rule.snapshot.state not in _CONDEMNED:
-            admitted.append((rule.snapshot.rank, child.order, child))
-    return [child for *_, child in sorted(admitted, key=lambda row: row[:2])] or usable
