@@ -63,7 +63,10 @@ class TargetCounts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag="r"):
-    """A worker's counts. `age_ms`: how long ago it was taken when it was sent."""
+    """A worker's counts. `age_ms`: how long ago it was taken when it was sent.
+
+    The targets of one role stand in the user's own order. `draining`: takes no new calls, gets no probes.
+    """
 
     worker: Id
     boot: Id
@@ -76,6 +79,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     refused: dict[TargetId, Text] = {}
     sessions: Count = 0
     targets_left_out: Count = 0
+    draining: bool = False
 
 
 class ProbeResult(msgspec.Struct, frozen=True, array_like=True, tag="p"):
