@@ -1,6 +1,6 @@
 """Generated parts of the docs: `python -m tests.support.docs` writes them, a test compares them.
 
-A part stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->`; `PARTS` names its file and its maker.
+A part stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->`; `PARTS` names its file and maker.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
 
 
 def replace_part(text: str, name: str, body: str) -> str:
-    """`text` with the part `name` replaced. Raises `LookupError` when the markers are not there exactly once."""
+    """`text` with the part `name` replaced. Raises `LookupError` unless it is marked exactly once."""
     marked = re.compile(
         rf"(<!-- generated: {re.escape(name)} -->\n).*?(<!-- end: {re.escape(name)} -->)", re.DOTALL
     )
