@@ -18,7 +18,7 @@ BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint types unit bench drill docs-check lock clean
+.PHONY: help setup demo test lint types unit bench drill docs docs-check lock clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -82,6 +82,9 @@ bench: setup ## measure: guard, first chunk, fan-out, folding, limits, each besi
 
 drill: setup ## an outage under load, three variants side by side, e.g. ARGS="--scenario hang --sessions 40"
 	@$(BIN)/supervisor drill $(ARGS)
+
+docs: setup ## write the generated parts of the docs anew
+	$(BIN)/python -m tests.support.docs
 
 docs-check: setup ## generated parts of the docs, links and commands are true
 	$(PYTEST) -q tests/contract -k docs
