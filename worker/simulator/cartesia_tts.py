@@ -24,7 +24,7 @@ WORDS_A_MESSAGE = 4
 
 
 async def tts_websocket(request: web.Request) -> web.StreamResponse:
-    """``WS /tts/websocket``. The model is known only inside: the handshake meets only the provider's faults."""
+    """``WS /tts/websocket``. The model is known only inside: the handshake meets faults of the provider."""
     stand = request.app[STAND]
     if bad_key(request):
         record = stand.open(request, "connection", "tts", "cartesia", "", Fault())

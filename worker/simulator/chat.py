@@ -15,7 +15,16 @@ from worker.simulator.answers import Answer, content_text, plan_answer
 from worker.simulator.errors import openai_body, rate_headers
 from worker.simulator.faults import Fault
 from worker.simulator.ledger import Request
-from worker.simulator.stand import STAND, Stand, break_off, fail, json_body, noted, provider_error
+from worker.simulator.stand import (
+    STAND,
+    Stand,
+    break_off,
+    fail,
+    json_body,
+    noted,
+    provider_error,
+    provider_of,
+)
 
 __all__ = ["chat_completions"]
 
@@ -24,7 +33,7 @@ JsonObject = dict[str, Any]
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """``POST /chat/completions``."""
-    stand, provider = request.app[STAND], cast("str", request["provider"])
+    stand, provider = request.app[STAND], provider_of(request)
     body = await json_body(request) or {}
     model = str(body.get("model") or "")
     fault = stand.faults.pick("llm", provider, model)

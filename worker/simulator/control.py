@@ -13,7 +13,7 @@ from worker.simulator.answers import ContinueMode
 from worker.simulator.errors import rate_headers
 from worker.simulator.faults import PROVIDERS, FaultError, parse_fault
 from worker.simulator.ledger import as_json
-from worker.simulator.stand import STAND, fail, json_body, noted
+from worker.simulator.stand import STAND, fail, json_body, noted, provider_of
 
 __all__ = ["add_check_routes", "add_control_routes"]
 
@@ -154,7 +154,7 @@ async def status_page(request: web.Request) -> web.Response:
 
 
 async def _check(request: web.Request, kind: str, body: object) -> web.StreamResponse:
-    stand, provider = request.app[STAND], cast("str", request["provider"])
+    stand, provider = request.app[STAND], provider_of(request)
     fault = stand.faults.pick("check", provider, "")
     record = stand.open(request, kind, "check", provider, "", fault)
     async with noted(record):

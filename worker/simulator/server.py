@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -16,32 +16,14 @@ from worker.simulator.chat import chat_completions
 from worker.simulator.control import add_check_routes, add_control_routes
 from worker.simulator.faults import parse_fault
 from worker.simulator.speech_http import MAX_UPLOAD, audio_speech, audio_transcriptions, tts_bytes
-from worker.simulator.stand import STAND, Options, Stand
+from worker.simulator.stand import BASE_PATHS, STAND, Options, Stand
 
 __all__ = ["BASE_PATHS", "SimulatorServer", "build_app"]
-
-BASE_PATHS = {"groq": "/groq/openai/v1", "openai": "/openai/v1", "cartesia": "/cartesia"}
-"""Where each provider's own base URL ends."""
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@web.middleware
-async def _know_provider(request: web.Request, handler: Handler) -> web.StreamResponse:
-    request["provider"] = next(
-        (
-            provider
-            for provider, base in BASE_PATHS.items()
-            if request.path.startswith(f"{base}/") or request.path == base
-        ),
-        "",
-    )
-    return await handler(request)
 
 
 def build_app(stand: Stand) -> web.Application:
     """The application of all stand-ins."""
-    app = web.Application(client_max_size=MAX_UPLOAD, middlewares=[_know_provider])
+    app = web.Application(client_max_size=MAX_UPLOAD)
     app[STAND] = stand
     for provider in ("groq", "openai"):
         base = BASE_PATHS[provider]

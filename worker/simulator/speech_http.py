@@ -16,7 +16,16 @@ from worker.simulator.errors import rate_headers
 from worker.simulator.faults import Fault
 from worker.simulator.ledger import Request
 from worker.simulator.sound import FORMATS, encode_audio, read_wav, speak_text, wav_header
-from worker.simulator.stand import STAND, Stand, break_off, fail, json_body, noted, provider_error
+from worker.simulator.stand import (
+    STAND,
+    Stand,
+    break_off,
+    fail,
+    json_body,
+    noted,
+    provider_error,
+    provider_of,
+)
 from worker.simulator.wordcode import Pcm, decode
 
 __all__ = ["audio_speech", "audio_transcriptions", "tts_bytes"]
@@ -65,16 +74,16 @@ async def _send_audio(
     async for chunk in chunks:
         if breaks and sent >= fault.after_chunks:
             break
-        if sent == 0 and head:
-            await response.write(head)
+        if sent == 0 and head:  # a file without sound is still a file
+            await response.write(wrap(head))
         await response.write(wrap(chunk))
         record.sent_first()
         sent += 1
     if breaks:
         break_off(request)
         return response
-    if sent == 0 and head:
-        await response.write(head)
+    if sent == 0 and head:  # a file without sound is still a file
+        await response.write(wrap(head))
     if tail is not None:
         await tail(response)
     await response.write_eof()
@@ -83,7 +92,7 @@ async def _send_audio(
 
 async def audio_speech(request: web.Request) -> web.StreamResponse:
     """``POST /audio/speech``: WAV at 48 kHz from Groq, any format at 24 kHz from OpenAI, also as events."""
-    stand, provider = request.app[STAND], cast("str", request["provider"])
+    stand, provider = request.app[STAND], provider_of(request)
     body = await json_body(request) or {}
     model, text, voice = str(body.get("model") or ""), body.get("input"), str(body.get("voice") or "")
     fault = stand.faults.pick("tts", provider, model)
@@ -119,7 +128,7 @@ async def audio_speech(request: web.Request) -> web.StreamResponse:
             await response.write(_event({"type": "speech.audio.done", "usage": usage}))
 
         headers["Content-Type"] = "text/event-stream"
-        return await _send_audio(request, record, fault, chunks, headers, wrap=_delta, tail=done)
+        return await _send_audio(request, record, fault, chunks, headers, head=head, wrap=_delta, tail=done)
 
 
 def _event(data: dict[str, Any]) -> bytes:
@@ -180,7 +189,7 @@ def voice_of(body: dict[str, Any]) -> str:
 
 async def audio_transcriptions(request: web.Request) -> web.StreamResponse:
     """``POST /audio/transcriptions``: the words decoded from the uploaded WAV."""
-    stand, provider = request.app[STAND], cast("str", request["provider"])
+    stand, provider = request.app[STAND], provider_of(request)
     fields, audio = await _form(request)
     model = fields.get("model", "")
     fault = stand.faults.pick("stt", provider, model)

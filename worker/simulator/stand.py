@@ -102,9 +102,17 @@ class Stand:
 
 STAND = web.AppKey("stand", Stand)
 
+BASE_PATHS = {"groq": "/groq/openai/v1", "openai": "/openai/v1", "cartesia": "/cartesia"}
+"""Where each provider's own base URL ends."""
+
 
 class BrokenOff(Exception):
     """The connection was closed on purpose; no answer follows."""
+
+
+def provider_of(request: web.Request) -> str:
+    """The provider whose stand-in is asked."""
+    return next((name for name, base in BASE_PATHS.items() if f"{request.path}/".startswith(f"{base}/")), "")
 
 
 def key_of(request: web.Request) -> str:
