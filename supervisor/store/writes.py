@@ -31,11 +31,15 @@ class Emptied(Exception):
 
 
 class Entry(NamedTuple):
-    """One entry for a stream. `name` is its row in `KEYS`, `key` the stream itself."""
+    """One entry for a stream. `name` is its row in `KEYS`, `key` the stream itself.
+
+    max_len: a bound below the row's own (None: the row's).
+    """
 
     name: str
     key: str
     fields: Mapping[str, bytes | str]
+    max_len: int | None = None
 
 
 def entry(keys: Keys, name: str, message: bytes) -> Entry:
@@ -105,7 +109,7 @@ async def append(client: redis.asyncio.Redis, keys: Keys, fence: Fence, entries:
     args: list[Arg] = [fence.token, fence.epoch]
     for item in entries:
         spec = BY_NAME[item.name]
-        limit = spec.max_len or 1
+        limit = min(spec.max_len or 1, item.max_len or spec.max_len or 1)
         args += (numbers[item.key], int(limit <= _EXACT_UP_TO), limit, spec.ttl_s or 0, len(item.fields))
         for name, value in item.fields.items():
             args += (name, value)
