@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 import pytest
 from livekit.agents import APIConnectionError, APIStatusError, APITimeoutError, llm
 
-from tests.support.simulated import Reply, ask
+from tests.support.simulated import Reply, ask, body_of
 from tests.support.waiting import wait_until
 from worker.simulator import SimulatorServer, answer_for
 from worker.simulator.plugins import groq_llm, openai_llm
 
-Build = Callable[[str], llm.LLM]
+Build = Callable[[str], llm.LLM[Any]]
 PROVIDERS = {"groq": groq_llm, "openai": openai_llm}
 QUESTION = ("user", "What is on the table?")
 
@@ -31,14 +32,14 @@ def provider(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def model(sim: SimulatorServer, provider: str) -> AsyncIterator[llm.LLM]:
+async def model(sim: SimulatorServer, provider: str) -> AsyncIterator[llm.LLM[Any]]:
     plugin = PROVIDERS[provider](sim.url)
     yield plugin
     await plugin.aclose()
 
 
 async def test_an_answer_comes_whole_with_its_usage(
-    sim: SimulatorServer, model: llm.LLM, provider: str
+    sim: SimulatorServer, model: llm.LLM[Any], provider: str
 ) -> None:
     reply = await ask(model, QUESTION)
     assert reply.text == answer_for(QUESTION[1])
@@ -51,20 +52,19 @@ async def test_an_answer_comes_whole_with_its_usage(
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 498, 500, 503])
 async def test_a_status_is_the_providers_own_error(
-    sim: SimulatorServer, model: llm.LLM, provider: str, status: int
+    sim: SimulatorServer, model: llm.LLM[Any], provider: str, status: int
 ) -> None:
     sim.set_fault("llm", provider, "status", status=status, retry_after=7)
     with pytest.raises(APIStatusError) as caught:
         await ask(model, QUESTION)
     assert caught.value.status_code == status
-    assert isinstance(caught.value.body, dict)
-    assert {"message", "type"} <= set(caught.value.body)
+    assert {"message", "type"} <= set(body_of(caught.value))
     (request,) = sim.requests(role="llm")
     assert (request["fault"], request["status"], request["outcome"]) == ("status", status, "fault")
 
 
 async def test_a_rate_limit_says_when_to_come_back(
-    sim: SimulatorServer, model: llm.LLM, provider: str
+    sim: SimulatorServer, model: llm.LLM[Any], provider: str
 ) -> None:
     sim.set_fault("llm", provider, "status", status=429, retry_after=7)
     seen: dict[str, str] = {}
@@ -74,7 +74,7 @@ async def test_a_rate_limit_says_when_to_come_back(
         cause = error.error.__context__
         seen.update(getattr(getattr(cause, "response", None), "headers", {}))
 
-    model.on("error", look)
+    cast("Any", model).on("error", look)
     with pytest.raises(APIStatusError, match="try again in 7s"):
         await ask(model, QUESTION)
     assert seen["retry-after"] == "7"
@@ -86,19 +86,17 @@ async def test_a_quota_code_can_be_asked_for(sim: SimulatorServer) -> None:
     sim.set_fault("llm", "openai", "status", status=429, code="insufficient_quota")
     with pytest.raises(APIStatusError) as caught:
         await ask(plugin, QUESTION)
-    assert isinstance(caught.value.body, dict)
-    assert caught.value.body["code"] == "insufficient_quota"
+    assert body_of(caught.value)["code"] == "insufficient_quota"
 
 
 async def test_a_bad_key_is_refused(sim: SimulatorServer, provider: str) -> None:
     with pytest.raises(APIStatusError) as caught:
         await ask(PROVIDERS[provider](sim.url, api_key="bad-key"), QUESTION)
     assert caught.value.status_code == 401
-    assert isinstance(caught.value.body, dict)
-    assert caught.value.body["code"] == "invalid_api_key"
+    assert body_of(caught.value)["code"] == "invalid_api_key"
 
 
-async def test_a_hang_answers_nothing(sim: SimulatorServer, model: llm.LLM, provider: str) -> None:
+async def test_a_hang_answers_nothing(sim: SimulatorServer, model: llm.LLM[Any], provider: str) -> None:
     sim.set_fault("llm", provider, "hang")
     with pytest.raises(APITimeoutError):
         await ask(model, QUESTION)
@@ -106,7 +104,9 @@ async def test_a_hang_answers_nothing(sim: SimulatorServer, model: llm.LLM, prov
     assert sim.requests()[0]["status"] is None
 
 
-async def test_slow_waits_before_the_first_token(sim: SimulatorServer, model: llm.LLM, provider: str) -> None:
+async def test_slow_waits_before_the_first_token(
+    sim: SimulatorServer, model: llm.LLM[Any], provider: str
+) -> None:
     sim.set_fault("llm", provider, "slow", delay_s=0.5)
     started_mono = time.monotonic()
     reply = await ask(model, QUESTION)
@@ -115,7 +115,7 @@ async def test_slow_waits_before_the_first_token(sim: SimulatorServer, model: ll
 
 
 async def test_a_cut_breaks_off_after_so_many_words(
-    sim: SimulatorServer, model: llm.LLM, provider: str
+    sim: SimulatorServer, model: llm.LLM[Any], provider: str
 ) -> None:
     sim.set_fault("llm", provider, "cut", after_chunks=4)
     reply = Reply()
@@ -126,7 +126,7 @@ async def test_a_cut_breaks_off_after_so_many_words(
 
 
 async def test_a_clean_cut_looks_like_an_end_without_usage(
-    sim: SimulatorServer, model: llm.LLM, provider: str
+    sim: SimulatorServer, model: llm.LLM[Any], provider: str
 ) -> None:
     sim.set_fault("llm", provider, "cut", after_chunks=4, clean=True)
     reply = await ask(model, QUESTION)
@@ -134,7 +134,9 @@ async def test_a_clean_cut_looks_like_an_end_without_usage(
     assert reply.usage is None
 
 
-async def test_an_error_can_come_in_mid_stream(sim: SimulatorServer, model: llm.LLM, provider: str) -> None:
+async def test_an_error_can_come_in_mid_stream(
+    sim: SimulatorServer, model: llm.LLM[Any], provider: str
+) -> None:
     sim.set_fault("llm", provider, "status", status=500, mid_stream=True, after_chunks=2)
     reply = Reply()
     with pytest.raises(APIConnectionError):
@@ -142,7 +144,9 @@ async def test_an_error_can_come_in_mid_stream(sim: SimulatorServer, model: llm.
     assert len(reply.text.split()) == 2
 
 
-async def test_empty_has_no_words_but_a_good_end(sim: SimulatorServer, model: llm.LLM, provider: str) -> None:
+async def test_empty_has_no_words_but_a_good_end(
+    sim: SimulatorServer, model: llm.LLM[Any], provider: str
+) -> None:
     sim.set_fault("llm", provider, "empty")
     reply = await ask(model, QUESTION)
     assert reply.text == ""
@@ -150,7 +154,7 @@ async def test_empty_has_no_words_but_a_good_end(sim: SimulatorServer, model: ll
     assert sim.requests()[0]["outcome"] == "fault"
 
 
-async def test_refuse_gives_no_response(sim: SimulatorServer, model: llm.LLM, provider: str) -> None:
+async def test_refuse_gives_no_response(sim: SimulatorServer, model: llm.LLM[Any], provider: str) -> None:
     sim.set_fault("llm", provider, "refuse")
     with pytest.raises(APIConnectionError) as caught:
         await ask(model, QUESTION)

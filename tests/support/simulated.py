@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from livekit import rtc
-from livekit.agents import APIConnectOptions, llm, stt, tts
+from livekit.agents import APIConnectOptions, APIError, llm, stt, tts
 
 from worker.simulator.wordcode import decode, speak
 
@@ -16,6 +17,22 @@ ONCE = APIConnectOptions(max_retry=0, timeout=1.5)
 """No retries, so that a test sees what one attempt meets."""
 
 TEXT = "Hello there, this is a small test. It has two sentences!"
+
+
+def body_of(error: APIError) -> dict[str, Any]:
+    """The provider's error object."""
+    body: object = cast("Any", error).body
+    assert isinstance(body, dict)
+    return cast("dict[str, Any]", body)
+
+
+@contextlib.asynccontextmanager
+async def opened(voice: tts.TTS[Any]) -> AsyncGenerator[tts.TTS[Any]]:
+    """A voice, closed in the end."""
+    try:
+        yield voice
+    finally:
+        await voice.aclose()
 
 
 class Reply:
@@ -28,7 +45,7 @@ class Reply:
 
 
 async def ask(
-    model: llm.LLM, *messages: tuple[str, str], tools: Sequence[Any] = (), into: Reply | None = None
+    model: llm.LLM[Any], *messages: tuple[str, str], tools: Sequence[Any] = (), into: Reply | None = None
 ) -> Reply:
     """One streamed answer; messages are (role, text). The plugin's exception passes; ``into`` keeps what came."""
     context = llm.ChatContext.empty()
@@ -57,7 +74,7 @@ def words_in(frames: Sequence[rtc.AudioFrame]) -> list[str]:
 
 
 async def say(
-    voice: tts.TTS, text: str = TEXT, into: list[rtc.AudioFrame] | None = None
+    voice: tts.TTS[Any], text: str = TEXT, into: list[rtc.AudioFrame] | None = None
 ) -> list[rtc.AudioFrame]:
     """Speech over the plugin's streaming way where it has one; ``into`` keeps what came before a failure."""
     frames: list[rtc.AudioFrame] = [] if into is None else into

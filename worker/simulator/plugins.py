@@ -6,6 +6,8 @@ livekit gives inside a job; elsewhere hand one in.
 
 from __future__ import annotations
 
+from typing import Any
+
 import aiohttp
 from livekit.agents import stt, vad
 from livekit.plugins import cartesia, groq, openai
@@ -51,7 +53,7 @@ def openai_stt(url: str, model: str = "gpt-4o-mini-transcribe", api_key: str = K
     return openai.STT(model=model, base_url=base_url(url, "openai"), api_key=api_key, use_realtime=False)
 
 
-def streamed(recogniser: stt.STT, detector: vad.VAD) -> stt.StreamAdapter:
+def streamed(recogniser: stt.STT[Any], detector: vad.VAD) -> stt.StreamAdapter:
     """An STT that does not stream, cut into utterances by a VAD."""
     return stt.StreamAdapter(stt=recogniser, vad=detector)
 

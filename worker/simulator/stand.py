@@ -206,7 +206,8 @@ async def noted(request: Request) -> AsyncGenerator[Request]:
     try:
         yield request
     except (asyncio.CancelledError, ConnectionError):
-        request.end("abandoned")
+        # Breaking the connection off on purpose cancels the handler too.
+        request.end("fault" if request.fault in ("cut", "refuse", "status") else "abandoned")
         raise
     except BrokenOff:
         request.end("fault")
