@@ -21,7 +21,7 @@ _BEARER: Final = re.compile(
 )
 # A known beginning of a key, wherever it stands, and all that may belong to it.
 _PREFIXED: Final = re.compile(
-    r"(?:gsk|sk|pk|rk|xai|dgk?|key|api|tok|org|proj|AIza|eyJ)[-_.]?(?=[^\s]*\d)[\w.*-]{8,}"
+    r"(?:gsk|sk|pk|rk|xai|dgk?|key|api|tok|org|proj|AIza|eyJ)[-_.]?(?=[^\s]*[\d*])[\w.*-]{8,}"
 )
 _EMAIL: Final = re.compile(r"[^\s@<>\"'(),;:]+@[^\s@<>\"'(),;:]+\.\w+")
 _BASE64: Final = re.compile(

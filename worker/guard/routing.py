@@ -100,12 +100,12 @@ class Turn(Generic[P]):
         return None
 
     def fail(
-        self, attempt: Attempt[P], fault: Fault, *, again_at_once: bool = False, action: str = ""
+        self, attempt: Attempt[P], fault: Fault, *, again_at_once: bool = False, continuing: bool = False
     ) -> Decision:
         """The attempt ended badly: decide what now, then report both in one line.
 
         again_at_once: the fault was none of the service's (a pooled socket found dead): the same target
-        without a pause, once per turn and target. action: overrides the word for what is done about it.
+        without a pause, once per turn and target. continuing: the caller has heard a part, the next goes on.
         """
         tried = self._tried.setdefault(attempt.child.target, _Tried())
         tried.again_at_once = again_at_once and tried.last is None
@@ -113,7 +113,7 @@ class Turn(Generic[P]):
         tried.retry_after_ms = fault.retry_after_ms
         self.faults.append((attempt.child.target, fault))
         decision = decide(self._situation())
-        word = action or _word(decision)
+        word = _word(decision, continuing=continuing)
         if attempt.report(fault, word):
             log.info(
                 "attempt failed", action="guard.fault", target=attempt.child.target, kind=fault.kind.value,
@@ -156,7 +156,9 @@ class Turn(Generic[P]):
         )
 
 
-def _word(decision: Decision) -> str:
+def _word(decision: Decision, *, continuing: bool) -> str:
+    if continuing and not isinstance(decision, GiveUp):
+        return "continue"
     match decision:
         case TryNext():
             return "next"

@@ -8,11 +8,17 @@ from dataclasses import dataclass, field
 
 
 class Stall:
-    """Calls `on_stall` once when `touch` was not called for `stall_s`. One timer, re-armed lazily."""
+    """Calls `on_stall` once when `touch` was not called for `stall_s`. One timer, re-armed lazily.
 
-    __slots__ = ("_handle", "_loop", "_on_stall", "_stall_s", "_touched", "fired")
+    alive: asked before it fires; True (something moves that `touch` does not see) gives another `stall_s`.
+    """
 
-    def __init__(self, stall_s: float, on_stall: Callable[[], None]) -> None:
+    __slots__ = ("_alive", "_handle", "_loop", "_on_stall", "_stall_s", "_touched", "fired")
+
+    def __init__(
+        self, stall_s: float, on_stall: Callable[[], None], *, alive: Callable[[], bool] | None = None
+    ) -> None:
+        self._alive = alive
         self._loop = asyncio.get_running_loop()
         self._stall_s = stall_s
         self._on_stall = on_stall
@@ -32,6 +38,8 @@ class Stall:
 
     def _look(self) -> None:
         left = self._touched + self._stall_s - self._loop.time()
+        if left <= 0.0005 and self._alive is not None and self._alive():
+            left = self._stall_s
         if left > 0.0005:
             self._handle = self._loop.call_later(left, self._look)
             return

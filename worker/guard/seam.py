@@ -1,0 +1,155 @@
+"""Joins a cut-off answer and its continuation so that no word is heard twice. Pure text in, text out.
+
+A model asked to continue may go on from there, repeat the last few words, or start all over. The
+continuation's first words are held until it is clear which, by comparing them with the end (or any other place)
+of what was already said. Words are compared without case and punctuation; in scripts without spaces each
+character is a word.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+# From Thai on: scripts whose words are not set apart by spaces.
+_SOLID: Final = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\ud7ff\uf900-\ufaff"
+_TOKEN: Final = re.compile(rf"[{_SOLID}]|[^\s{_SOLID}]+")
+_SOLID_CHAR: Final = re.compile(rf"[{_SOLID}]")
+_EDGE: Final = re.compile(r"^\W+|\W+$")
+_TRAILING: Final = re.compile(r"\W+$")
+_CLINGS: Final = ".,;:!?)]}\u2026%'\u2019\u201d\""
+_INNER: Final = "'\u2019-_"
+
+# A restart in other words after this many equal ones is still a restart: what was heard is not said again.
+_PARTIAL_MATCH: Final = 4
+# One equal character says nothing in a script without spaces.
+_SOLID_MATCH: Final = 4
+
+
+def split_open(text: str) -> tuple[str, str]:
+    """The text up to its last finished word, and the word (or part of one) after that.
+
+    Punctuation, spaces and characters of scripts without spaces finish a word.
+    """
+    if not text or not text[-1].isalnum() or _SOLID_CHAR.match(text[-1]):
+        return text, ""
+    start = len(text)
+    # "don't" and "twenty-one" are one word.
+    while start > 0 and (text[start - 1].isalnum() or text[start - 1] in _INNER):
+        if _SOLID_CHAR.match(text[start - 1]):
+            break
+        start -= 1
+    return text[:start], text[start:]
+
+
+class Seam:
+    """Takes the continuation as it streams in and gives back what is new in it.
+
+    said: what was forwarded so far. open_word: its last word may be unfinished.
+    """
+
+    __slots__ = ("_buffer", "_decided", "_forwarded", "_open_word", "_said", "_words")
+
+    def __init__(self, said: str, *, open_word: bool = False) -> None:
+        self._said = said
+        self._words = [_bare(word) for word in _TOKEN.findall(said)]
+        self._open_word = open_word
+        self._buffer = ""
+        self._decided = not self._words
+        self._forwarded = bool(self._decided)
+
+    def push(self, text: str) -> str:
+        """More of the continuation; the text that may go out now (maybe none yet)."""
+        if self._decided:
+            return self._joined(text)
+        self._buffer += text
+        return self._decide(final=False)
+
+    def end(self) -> str:
+        """The continuation is over; what was still held."""
+        return "" if self._decided else self._decide(final=True)
+
+    def _decide(self, *, final: bool) -> str:
+        tokens = list(_TOKEN.finditer(self._buffer))
+        whole = len(tokens)
+        growing = ""
+        if tokens and not final and tokens[-1].end() == len(self._buffer):
+            whole -= 1
+            growing = _bare(tokens[-1].group())
+        words = [_bare(token.group()) for token in tokens[:whole]]
+        overlap, partial, waiting = self._compare(words, growing)
+        if waiting and not final:
+            return ""
+        self._decided = True
+        count = overlap or (partial if partial >= _PARTIAL_MATCH else 0)
+        if count and not self._convincing(words[:count]):
+            count = 0
+        if final and not words:
+            return ""
+        if count == 0:
+            return self._joined(self._glued(tokens[0].group() if tokens else ""))
+        last = tokens[count - 1]
+        rest = self._buffer[last.end() :]
+        tail = _TRAILING.search(last.group())
+        if tail and overlap and not _TRAILING.search(self._said.rstrip()):
+            rest = tail.group() + rest
+        return self._joined(rest)
+
+    def _compare(self, words: list[str], growing: str) -> tuple[int, int, bool]:
+        """Longest overlap with the end of what was said, longest other match, and whether to wait for more."""
+        said = self._words
+        overlap = partial = 0
+        waiting = False
+        for start in range(len(said)):
+            length = 0
+            while (
+                length < len(words) and start + length < len(said) and words[length] == said[start + length]
+            ):
+                length += 1
+            if start + length == len(said):
+                overlap = max(overlap, length)
+            elif length < len(words):
+                partial = max(partial, length)
+            elif said[start + length].startswith(growing):
+                waiting = True
+            else:
+                partial = max(partial, length)
+        if not words and not growing:
+            waiting = True
+        if self._open_word and not words and growing.startswith(said[-1]):
+            waiting = True
+        return overlap, partial, waiting
+
+    def _convincing(self, words: list[str]) -> bool:
+        """Whether equal words mean a repetition: "five five" and a single character may be meant."""
+        if all(len(word) == 1 and _SOLID_CHAR.match(word) for word in words):
+            return len(words) >= min(_SOLID_MATCH, len(self._words))
+        return len(words) > 1 or not any(c.isdigit() for c in words[0])
+
+    def _glued(self, first: str) -> str:
+        """The buffer, less the part of its first word that was said already as an unfinished word."""
+        if not (self._open_word and first):
+            return self._buffer
+        begun = split_open(self._said)[1]
+        if len(begun) >= 2 and first.casefold().startswith(begun.casefold()) and len(first) > len(begun):
+            self._forwarded = True  # no space: it is the rest of the word
+            return self._buffer.lstrip()[len(begun) :]
+        return self._buffer
+
+    def _joined(self, text: str) -> str:
+        """The text with just one space between it and what was said."""
+        if self._forwarded or not text:
+            return text
+        if not text.strip():
+            return ""
+        self._forwarded = True
+        if self._said[-1:].isspace():
+            return text.lstrip()
+        solid = _SOLID_CHAR.match(self._said[-1:]) or _SOLID_CHAR.match(text[0])
+        if text[0].isspace() or text[0] in _CLINGS or solid:
+            return text
+        return f" {text}"
+
+
+def _bare(word: str) -> str:
+    return _EDGE.sub("", word).casefold() or word
