@@ -1,0 +1,240 @@
+"""GuardedTTS with the real plugins against the stand-ins: every fault, words counted from the sound."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from livekit import rtc
+from livekit.agents import APIError
+from livekit.agents.types import USERDATA_TIMED_TRANSCRIPT
+from livekit.plugins import cartesia, groq
+
+from tests.support.noted_link import NotedLink
+from tests.support.simulated import words_in
+from tests.support.waiting import wait_until
+from worker.guard.tts import GuardedTTS
+from worker.simulator.server import SimulatorServer
+from worker.simulator.stand import Options
+
+CARTESIA = "tts:cartesia:sonic-3"
+GROQ = "tts:groq:canopylabs/orpheus-v1-english"
+TEXT = (
+    "Every morning the quiet harbour wakes before anybody else does. Seven fishing boats leave while lamps still "
+    "burn along our wooden pier. By noon they return, carrying silver herring and many salty stories."
+)
+WORDS = TEXT.split()
+
+
+class Rig:
+    """A guard over both plugins, its link, and what was heard."""
+
+    def __init__(self, sim: SimulatorServer, session: aiohttp.ClientSession) -> None:
+        self.sim = sim
+        self.link = NotedLink()
+        self.link.deadlines(CARTESIA, GROQ, first_output_ms=600, stall_ms=500)
+        self.cartesia = cartesia.TTS(api_key="key", base_url=sim.base_url("cartesia"), http_session=session)
+        self.groq = groq.TTS(api_key="key", base_url=sim.base_url("groq"), http_session=session)
+        self.tts = GuardedTTS([self.cartesia, self.groq], self.link)
+        self.errors: list[Any] = []
+        self.tts.on("error", self.errors.append)
+
+    async def say(self, text: str = TEXT) -> list[rtc.AudioFrame]:
+        """Speak as a language model does: word by word."""
+        frames: list[rtc.AudioFrame] = []
+        async with self.tts.stream() as stream:
+            for word in text.split(" "):
+                stream.push_text(word + " ")
+            stream.end_input()
+            async for event in stream:
+                frames.append(event.frame)  # noqa: PERF401 - what came before a failure must be kept
+        return frames
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    async with SimulatorServer(options=Options(tts_speed=30.0)) as sim, aiohttp.ClientSession() as session:
+        made = Rig(sim, session)
+        try:
+            yield made
+        finally:
+            await made.tts.aclose()
+            assert made.link.double_ends == 0
+            assert all(attempt.end for attempt in made.link.attempts), "an attempt was never ended"
+
+
+def told(frames: list[rtc.AudioFrame]) -> list[Any]:
+    return [piece for frame in frames for piece in frame.userdata.get(USERDATA_TIMED_TRANSCRIPT, [])]
+
+
+async def test_first_voice_speaks(rig: Rig) -> None:
+    frames = await rig.say()
+    assert words_in(frames) == WORDS
+    assert {frame.sample_rate for frame in frames} == {48_000}
+    assert rig.link.ends() == [(CARTESIA, "ok")]
+    assert rig.link.attempts[0].use.characters >= len(TEXT)
+    assert "".join(told(frames)).split() == WORDS
+    assert rig.errors == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "fields", "kind"),
+    [
+        ("hang", {}, "first_output_timeout"),
+        ("slow", {"delay_s": 20}, "first_output_timeout"),
+        ("refuse", {}, "connect"),
+        ("status", {"status": 503}, "overloaded"),
+        ("status", {"status": 401}, "authentication"),
+        ("empty", {}, "empty"),
+        ("silent", {}, "silent"),
+    ],
+)
+async def test_next_voice_says_everything_before_any_sound(
+    rig: Rig, fault: str, fields: dict[str, Any], kind: str
+) -> None:
+    rig.sim.set_fault("tts", "cartesia", fault, **fields)
+    frames = await rig.say()
+    assert words_in(frames) == WORDS
+    assert rig.link.ends()[-1] == (GROQ, "ok")
+    assert (CARTESIA, kind) in rig.link.ends()
+    assert rig.errors == []
+
+
+async def test_error_inside_an_open_socket(rig: Rig) -> None:
+    await rig.say("A first sentence here.")
+    rig.sim.set_fault("tts", "cartesia", "status", status=503)
+    assert words_in(await rig.say()) == WORDS
+    # The bare plugin swallows it (the shipped HTTP session does not): what is left is a stream without audio.
+    assert rig.link.ends() == [(CARTESIA, "ok"), (CARTESIA, "empty"), (GROQ, "ok")]
+
+
+async def test_a_voice_is_kept_until_the_call_ends(rig: Rig) -> None:
+    rig.sim.set_fault("tts", "cartesia", "status", status=503)
+    await rig.say()
+    rig.sim.clear_faults()
+    rig.sim.clear_requests()
+    frames = await rig.say("Another short sentence.")
+    assert words_in(frames) == ["Another", "short", "sentence."]
+    assert rig.tts.voice_target == GROQ
+    assert rig.sim.requests(provider="cartesia") == []
+
+
+@pytest.mark.parametrize("after_chunks", [2, 5, 9, 14, 23, 40])
+async def test_cut_voice_with_word_times_loses_and_repeats_nothing(rig: Rig, after_chunks: int) -> None:
+    rig.sim.set_fault("tts", "cartesia", "cut", after_chunks=after_chunks)
+    frames = await rig.say()
+    assert words_in(frames) == WORDS
+    assert "".join(told(frames)).split() == WORDS
+    starts = [piece.start_time for piece in told(frames)]
+    assert starts == sorted(starts)
+    assert rig.link.ends()[-1] == (GROQ, "ok")
+
+
+async def test_cut_voice_without_word_times_repeats_one_sentence_at_most(rig: Rig) -> None:
+    rig.link.rule(CARTESIA, admit=0.0)
+    rig.sim.set_fault("tts", "groq", "cut", after_chunks=6)
+    rig.link.rule(CARTESIA, admit=1.0, rank=1)
+    frames = await rig.say()
+    heard = words_in(frames)
+    first_sentence = WORDS[:10]
+    assert heard[-len(WORDS) :] == WORDS
+    assert len(heard) <= len(WORDS) + len(first_sentence)
+    assert "".join(told(frames)).split() == WORDS
+    assert rig.link.ends() == [(GROQ, "cut"), (CARTESIA, "ok")]
+
+
+async def test_stalled_voice_is_followed_by_the_next(rig: Rig) -> None:
+    async with rig.tts.stream() as stream:
+        frames: list[rtc.AudioFrame] = []
+        stream.push_text(TEXT)
+        stream.end_input()
+        async for event in stream:
+            frames.append(event.frame)
+            if len(frames) == 2:
+                freeze(rig)
+    assert words_in(frames) == WORDS
+    assert rig.link.ends() == [(CARTESIA, "stalled"), (GROQ, "ok")]
+
+
+def freeze(rig: Rig) -> None:
+    """The first voice's socket goes on, but nothing comes from it any more."""
+    pool: Any = rig.cartesia._pool  # pyright: ignore[reportPrivateUsage] - the only way to the live socket
+    for socket in pool._connections:
+        socket._response.connection.transport.pause_reading()
+
+
+async def test_stale_pooled_socket_is_nobodys_fault(rig: Rig) -> None:
+    await rig.say("A first sentence here.")
+    rig.sim.set_fault("tts", "cartesia", "cut", after_chunks=0)
+    rig.sim.clear_faults()
+    pool: Any = rig.cartesia._pool  # pyright: ignore[reportPrivateUsage] - a socket that died while it was idle
+    for socket in list(pool._connections):
+        socket._response.connection.transport.abort()
+    frames = await rig.say("A second sentence here.")
+    assert words_in(frames) == ["A", "second", "sentence", "here."]
+    assert [target for target, _ in rig.link.ends()] == [CARTESIA] * 3
+    assert [end for _, end in rig.link.ends()] == ["ok", "local", "ok"]
+
+
+async def test_a_verdict_moves_a_waiting_segment_on(rig: Rig) -> None:
+    rig.link.deadlines(CARTESIA, first_output_ms=20_000, stall_ms=5000)
+    rig.sim.set_fault("tts", "cartesia", "hang")
+    began = time.monotonic()
+    async with rig.tts.stream() as stream:
+        stream.push_text(TEXT)
+        stream.end_input()
+        frames: list[rtc.AudioFrame] = []
+
+        async def verdict() -> None:
+            await wait_until(lambda: rig.link.attempts, "the attempt has begun")
+            rig.link.rule(CARTESIA, admit=0.0)
+
+        task = asyncio.create_task(verdict())
+        frames = [event.frame async for event in stream]
+        await task
+    assert words_in(frames) == WORDS
+    assert rig.link.ends() == [(CARTESIA, "abandoned"), (GROQ, "ok")]
+    assert time.monotonic() - began < 15
+
+
+async def test_an_interrupted_segment_counts_against_nobody(rig: Rig) -> None:
+    async with rig.tts.stream() as stream:
+        stream.push_text(TEXT)
+        stream.end_input()
+        async for _ in stream:
+            break
+    assert rig.link.ends() == [(CARTESIA, "abandoned")]
+
+
+async def test_all_voices_dead_raises_livekits_error_once(rig: Rig) -> None:
+    rig.sim.set_fault("tts", "cartesia", "status", status=503)
+    rig.sim.set_fault("tts", "groq", "status", status=500)
+    with pytest.raises(APIError) as raised:
+        await rig.say()
+    assert [error.recoverable for error in rig.errors] == [False]
+    assert "key" not in str(raised.value)
+    assert {target for target, _ in rig.link.ends()} == {CARTESIA, GROQ}
+
+
+@pytest.mark.parametrize("text", ["...", " ", "\u2026 !?"])
+async def test_text_without_words_is_no_fault(rig: Rig, text: str) -> None:
+    await rig.say(text)
+    assert all(end in ("ok", "abandoned") for _, end in rig.link.ends())
+    assert rig.errors == []
+
+
+async def test_no_text_at_all(rig: Rig) -> None:
+    async with rig.tts.stream() as stream:
+        stream.end_input()
+        assert [event async for event in stream] == []
+    assert rig.errors == []
+
+
+async def test_synthesize_fails_over_too(rig: Rig) -> None:
+    rig.sim.set_fault("tts", "cartesia", "cut", after_chunks=5)
+    frame = await rig.tts.synthesize(TEXT).collect()
+    assert words_in([frame]) == WORDS

@@ -1,0 +1,256 @@
+"""`GuardedTTS`: one voice for the session, made of several text-to-speech plugins.
+
+A voice is kept until it fails or a verdict takes it away, and then the next one until the call ends: callers
+notice a changing voice more than a second-best one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+from livekit.agents import APIConnectionError, APIConnectOptions, APIStatusError, APITimeoutError, tts, utils
+from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
+
+from supervisor.core.admission import Route
+from supervisor.wire.vocabulary import FaultKind, Role
+from worker.guard.evidence import watch
+from worker.guard.faults import Fault
+from worker.guard.names import Child, children_of, unwrap
+from worker.guard.routing import Guard, GuardOptions
+from worker.guard.tts_speech import Speech, TtsChild
+from worker.guard.tts_voice import AnyTTS
+from worker.guard.voices import VoiceTable, take_voice_of
+from worker.link.api import Link
+
+_TIMEOUTS = frozenset({FaultKind.FIRST_OUTPUT_TIMEOUT, FaultKind.STALLED})
+
+
+class _VoiceGuard(Guard[AnyTTS]):
+    """Routes as `Guard` does, but the voice that the caller knows goes first while it is admitted."""
+
+    voice: str | None = None
+
+    def picture(self) -> Route:
+        route = super().picture()
+        if self.voice is None or route.panic or self.voice not in route.targets:
+            return route
+        return Route((self.voice, *(t for t in route.targets if t != self.voice)), route.panic)
+
+
+def api_error(role: Role, fault: Fault | None) -> Exception:
+    """The exception livekit expects when nothing is left: plain, without the key that the plugin's own one holds."""
+    said = f"no {role.value} service could answer"
+    if fault is None:
+        return APIConnectionError(f"{said}: none is admitted")
+    said = f"{said}; the last fault was {fault.kind.value}"
+    if fault.kind in _TIMEOUTS:
+        return APITimeoutError(said)
+    if fault.status:
+        return APIStatusError(said, status_code=fault.status, request_id=fault.request_id or None)
+    return APIConnectionError(said)
+
+
+class GuardedTTS(tts.TTS[Any]):
+    """Several voices behind one face.
+
+    plugins: livekit TTS plugins in the order wanted (any mix of streaming and chunked, any sample rates), or
+    `Child`s. They belong to this guard: it sets their voice and closes them. sticky: keep the voice that spoke
+    last. match_voices: give the next plugin a voice of the same gender and language where both are known
+    (`voices` adds to the table). sample_rate: of what comes out, in Hz; 0: the highest of the plugins.
+    Raises ValueError without plugins or when their channels differ.
+    """
+
+    def __init__(
+        self,
+        plugins: Sequence[AnyTTS | Child[AnyTTS]],
+        link: Link,
+        *,
+        session: str = "",
+        session_started_at_ms: int = 0,
+        options: GuardOptions | None = None,
+        names: Mapping[int, tuple[str, str]] | None = None,
+        sample_rate: int = 0,
+        sticky: bool = True,
+        match_voices: bool = True,
+        voices: VoiceTable | None = None,
+    ) -> None:
+        children = children_of(Role.TTS, plugins, names=names)
+        if not children:
+            raise ValueError("at least one tts plugin is needed")
+        if len({child.plugin.num_channels for child in children}) != 1:
+            raise ValueError("all tts plugins must have the same number of channels")
+        super().__init__(
+            capabilities=tts.TTSCapabilities(streaming=True, aligned_transcript=True),
+            sample_rate=sample_rate or max(child.plugin.sample_rate for child in children),
+            num_channels=children[0].plugin.num_channels,
+        )
+        self._guard = _VoiceGuard(
+            Role.TTS,
+            children,
+            link,
+            session=session,
+            session_started_at_ms=session_started_at_ms,
+            options=options,
+        )
+        self._sticky = sticky
+        self._match_voices = match_voices
+        self._voices = voices
+        self._spoke_last = children[0]
+        self._stops: list[Callable[[], None]] = []
+        for child in children:
+            self._stops.append(watch(unwrap(child.plugin)))
+            cast("Any", child.plugin).on("metrics_collected", self._on_metrics)
+
+    class Markup(tts.TTS.Markup):
+        """The first plugin's: what the language model is taught to write."""
+
+        def _provider_key(self) -> str:
+            children = cast("GuardedTTS", cast("Any", self)._tts).guard.children
+            return cast("str", cast("Any", children[0].plugin.markup)._provider_key())
+
+    @property
+    def guard(self) -> Guard[AnyTTS]:
+        """The targets and what the link says about them."""
+        return self._guard
+
+    @property
+    def model(self) -> str:
+        """Of the plugin that speaks next."""
+        return self._next().plugin.model
+
+    @property
+    def provider(self) -> str:
+        """Of the plugin that speaks next."""
+        return self._next().plugin.provider
+
+    @property
+    def metrics_metadata(self) -> Any:
+        """Of the plugin that spoke last."""
+        return self._spoke_last.plugin.metrics_metadata
+
+    @property
+    def voice_target(self) -> str | None:
+        """The target whose voice the caller knows; None before anything was said."""
+        return self._guard.voice
+
+    def stream(
+        self, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
+    ) -> GuardedSynthesizeStream:
+        return GuardedSynthesizeStream(self, conn_options)
+
+    def synthesize(
+        self, text: str, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
+    ) -> GuardedChunkedStream:
+        return GuardedChunkedStream(self, text, conn_options)
+
+    def prewarm(self) -> None:
+        self._next().plugin.prewarm()
+
+    def _set_expressive(self, enabled: bool) -> None:
+        super()._set_expressive(enabled)
+        for child in self._guard.children:
+            cast("Any", child.plugin)._set_expressive(enabled)
+
+    async def aclose(self) -> None:
+        await self._guard.aclose()
+        for stop in self._stops:
+            stop()
+        for child in self._guard.children:
+            cast("Any", child.plugin).off("metrics_collected", self._on_metrics)
+            await child.plugin.aclose()
+
+    def prepare(self, child: TtsChild) -> None:
+        """For `Speech`: the child is going to speak, instead of another one perhaps."""
+        if self._match_voices and child is not self._spoke_last:
+            take_voice_of(child.plugin, self._spoke_last.plugin, self._voices)
+
+    def spoke(self, child: TtsChild) -> None:
+        """For `Speech`: the caller hears this voice."""
+        self._spoke_last = child
+        if self._sticky:
+            self._guard.voice = child.target
+
+    def error_for(self, fault: Fault | None) -> Exception:
+        """For `Speech`: what to raise when no voice is left."""
+        return api_error(Role.TTS, fault)
+
+    def _next(self) -> TtsChild:
+        route = self._guard.route()
+        return route[0] if route else self._guard.children[0]
+
+    def _on_metrics(self, *args: Any) -> None:
+        self.emit("metrics_collected", *args)
+
+
+class GuardedSynthesizeStream(tts.SynthesizeStream):
+    """A segment spoken as its text comes."""
+
+    _tts_request_span_name: ClassVar[str] = "tts_guard"
+    _tts_attempt_span_name: ClassVar[str | None] = None  # every voice has a span of its own
+
+    def __init__(self, guarded: GuardedTTS, conn_options: APIConnectOptions) -> None:
+        # The session's retries must not wrap the whole routing.
+        once = dataclasses.replace(conn_options, max_retry=0)
+        super().__init__(tts=guarded, conn_options=once)  # pyright: ignore[reportUnknownMemberType] - livekit's TTS is generic without a default
+        self._guarded = guarded
+
+    async def _run(self, output_emitter: tts.AudioEmitter) -> None:
+        output_emitter.initialize(
+            request_id=utils.shortuuid(),
+            sample_rate=self._guarded.sample_rate,
+            num_channels=self._guarded.num_channels,
+            mime_type="audio/pcm",
+            stream=True,
+        )
+        output_emitter.start_segment(segment_id=utils.shortuuid())
+        speech = Speech(self._guarded, output_emitter, on_sent=self._mark_started)
+        feeding = asyncio.create_task(self._feed(speech), name="guard.tts.feed")
+        try:
+            await speech.run()
+        finally:
+            await utils.aio.cancel_and_wait(feeding)
+
+    async def _feed(self, speech: Speech) -> None:
+        async for item in self._input_ch:
+            if isinstance(item, str):
+                speech.script.push(item)
+                speech.poke()
+        speech.script.ended = True
+        speech.poke()
+
+    async def _metrics_monitor_task(self, event_aiter: AsyncIterable[tts.SynthesizedAudio]) -> None:
+        """The voices' own metrics are passed on; these would count everything twice."""
+        async for _ in event_aiter:
+            pass
+
+
+class GuardedChunkedStream(tts.ChunkedStream):
+    """A whole text spoken at once."""
+
+    _tts_request_span_name: ClassVar[str] = "tts_guard"
+    _tts_attempt_span_name: ClassVar[str | None] = None
+
+    def __init__(self, guarded: GuardedTTS, text: str, conn_options: APIConnectOptions) -> None:
+        once = dataclasses.replace(conn_options, max_retry=0)
+        super().__init__(tts=guarded, input_text=text, conn_options=once)  # pyright: ignore[reportUnknownMemberType] - as above
+        self._guarded = guarded
+
+    async def _run(self, output_emitter: tts.AudioEmitter) -> None:
+        output_emitter.initialize(
+            request_id=utils.shortuuid(),
+            sample_rate=self._guarded.sample_rate,
+            num_channels=self._guarded.num_channels,
+            mime_type="audio/pcm",
+        )
+        speech = Speech(self._guarded, output_emitter)
+        speech.script.push(self.input_text)
+        speech.script.ended = True
+        await speech.run()
+        output_emitter.flush()
+
+    async def _metrics_monitor_task(self, event_aiter: AsyncIterable[tts.SynthesizedAudio]) -> None:
+        async for _ in event_aiter:
+            pass

@@ -1,0 +1,187 @@
+"""One voice at work: a livekit TTS plugin's stream, fed with text, its audio and times as they come.
+
+The edge to livekit's unknown types: nothing outside this module looks into a plugin's stream. A plugin that
+streams with word times is used as it is; any other one speaks sentence by sentence through `tts.StreamAdapter`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import numpy as np
+from livekit.agents import APIConnectOptions, APIError, tts
+from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, USERDATA_TIMED_TRANSCRIPT, TimedString
+from livekit.agents.utils import is_given
+
+from supervisor.wire.vocabulary import FaultKind, Phase
+from worker.guard.evidence import fault_of
+from worker.guard.faults import Fault
+from worker.guard.tts_track import Pcm, Timed
+
+AnyTTS = tts.TTS[Any]
+
+CHILD_TIMEOUT_S: Final = 30.0
+"""The plugins' own timeout, also between texts of a slow language model: the guard's deadlines are the real ones."""
+CHILD_OPTIONS: Final = APIConnectOptions(max_retry=0, timeout=CHILD_TIMEOUT_S)
+
+
+def speaks_words(plugin: AnyTTS) -> bool:
+    """Whether the plugin streams and gives a time for every word."""
+    capabilities = plugin.capabilities
+    return (
+        capabilities.streaming
+        and capabilities.aligned_transcript
+        and not isinstance(plugin, tts.StreamAdapter)
+    )
+
+
+class Heard:
+    """A frame with the timed pieces that came with it, or (`sentence`) the beginning of the next sentence."""
+
+    __slots__ = ("pcm", "pieces", "sentence")
+
+    def __init__(self, pcm: Pcm, pieces: list[Timed], sentence: str = "") -> None:
+        self.pcm = pcm
+        self.pieces = pieces
+        self.sentence = sentence
+
+
+class _Sentences(tts.TTS[Any]):
+    """Stands between `StreamAdapter` and a plugin to learn which sentence is being spoken."""
+
+    class Markup(tts.TTS.Markup):
+        def _provider_key(self) -> str:
+            markup: Any = cast("Any", self)._tts.plugin.markup
+            return cast("str", markup._provider_key())
+
+    def __init__(self, plugin: AnyTTS, begun: Callable[[str], None]) -> None:
+        super().__init__(
+            capabilities=plugin.capabilities, sample_rate=plugin.sample_rate, num_channels=plugin.num_channels
+        )
+        self.plugin = plugin
+        self._expressive = bool(getattr(plugin, "_expressive", False))
+        self._begun = begun
+        self._now: tts.ChunkedStream | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a sentence has been asked for and is not complete."""
+        return self._now is not None and not self._now.done
+
+    def synthesize(
+        self, text: str, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
+    ) -> tts.ChunkedStream:
+        self._begun(text)
+        self._now = self.plugin.synthesize(text, conn_options=conn_options)
+        return self._now
+
+
+class VoiceStream:
+    """A running voice. `wake` is called in the loop whenever something new can be read.
+
+    sent_mono: when text was last handed to the service (0.0: never). audio_mono: when audio last came.
+    """
+
+    def __init__(self, plugin: AnyTTS, provider: str, wake: Callable[[], None]) -> None:
+        self._provider = provider
+        self._wake = wake
+        self.words = speaks_words(plugin)
+        self.heard: deque[Heard] = deque()
+        self.sent_mono = 0.0
+        self.audio_mono = 0.0
+        self.ended_mono = 0.0
+        self.pushed = False
+        self.done = False
+        self.fault: Fault | None = None
+        self._sentences: _Sentences | None = None
+        speaker: AnyTTS = plugin
+        if not self.words:
+            wrapped: Any = (
+                getattr(plugin, "_wrapped_tts", plugin) if isinstance(plugin, tts.StreamAdapter) else plugin
+            )
+            self._sentences = _Sentences(cast("AnyTTS", wrapped), self._sentence_begun)
+            speaker = tts.StreamAdapter(tts=self._sentences)
+        self._stream = speaker.stream(conn_options=CHILD_OPTIONS)
+        self._tap_sent()
+        self._pump_task = asyncio.create_task(self._pump(), name="guard.tts.voice")
+
+    @property
+    def reused_socket(self) -> bool:
+        """Whether the plugin spoke over a pooled connection that it had opened before."""
+        return bool(getattr(self._stream, "_connection_reused", False))
+
+    @property
+    def busy(self) -> bool | None:
+        """Whether a sentence is being made; None when the plugin does not tell."""
+        return self._sentences.busy if self._sentences is not None else None
+
+    def push(self, text: str) -> None:
+        """More text to say."""
+        self.pushed = True
+        self._stream.push_text(text)
+
+    def end(self) -> None:
+        """No more text comes."""
+        if not self.ended_mono:
+            self.ended_mono = time.monotonic()
+            self._stream.end_input()
+
+    async def aclose(self) -> None:
+        """Break off."""
+        await self._stream.aclose()
+        self._pump_task.cancel()
+        await asyncio.gather(self._pump_task, return_exceptions=True)
+
+    def _fault(self, error: Exception) -> Fault:
+        # livekit's own word for a stream that ended without audio; it quotes the text, which must not get out.
+        if isinstance(error, APIError) and error.message.startswith("no audio frames were pushed"):
+            return Fault(FaultKind.EMPTY, message="ended without audio", phase=Phase.FIRST_OUTPUT)
+        return fault_of(error, self._provider, self._phase())
+
+    def _phase(self) -> Phase:
+        if self.audio_mono:
+            return Phase.MID_STREAM
+        return Phase.FIRST_OUTPUT if self.sent_mono else Phase.CONNECT
+
+    def _tap_sent(self) -> None:
+        """`_mark_started` is called by plugins for every text they hand over: the only sign of it there is."""
+        stream = cast("Any", self._stream)
+        mark: Callable[[], None] = stream._mark_started
+
+        def marked() -> None:
+            mark()
+            self.sent_mono = time.monotonic()
+            self._wake()
+
+        stream._mark_started = marked
+
+    def _sentence_begun(self, text: str) -> None:
+        self.heard.append(Heard(np.zeros(0, np.int16), [], text))
+        self._wake()
+
+    async def _pump(self) -> None:
+        try:
+            async for event in self._stream:
+                self.audio_mono = time.monotonic()
+                self.heard.append(_read(event))
+                self._wake()
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is this voice's failure
+            # Only plain values are kept: the exception holds the request with its key.
+            self.fault = self._fault(error)
+        finally:
+            self.done = True
+            self._wake()
+
+
+def _read(event: tts.SynthesizedAudio) -> Heard:
+    frame = event.frame
+    pieces: list[Timed] = []
+    for text in cast("list[Any]", frame.userdata.get(USERDATA_TIMED_TRANSCRIPT) or ()):
+        if isinstance(text, TimedString):
+            start = text.start_time if is_given(text.start_time) else 0.0
+            pieces.append(Timed(str(text), start, text.end_time if is_given(text.end_time) else None))
+    return Heard(np.frombuffer(frame.data, np.int16).copy(), pieces)
