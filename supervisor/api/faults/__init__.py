@@ -1,0 +1,1 @@
+"""Faults: one line each that a person can read."""

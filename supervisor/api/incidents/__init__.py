@@ -1,0 +1,1 @@
+"""Incidents: from a target's leaving `healthy` to its being back."""

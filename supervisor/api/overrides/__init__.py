@@ -1,0 +1,1 @@
+"""Overrides: an operator's verdict over a target or a provider."""

@@ -1,0 +1,1 @@
+"""Policies: the engine's rule numbers per scope."""

@@ -1,0 +1,1 @@
+"""Sessions: the calls. Nothing a caller said is in here."""

@@ -1,0 +1,1 @@
+"""Strategies: which revision each worker obeys."""

@@ -1,0 +1,1 @@
+"""The live stream: verdicts, strategies, faults and workers as server-sent events."""

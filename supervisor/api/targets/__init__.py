@@ -1,0 +1,1 @@
+"""Targets: what can fail, its verdict and the evidence."""

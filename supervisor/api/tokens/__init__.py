@@ -1,0 +1,1 @@
+"""Tokens: made once, shown once, kept as digests."""

@@ -1,0 +1,1 @@
+"""Workers: the containers that hold calls."""

@@ -1,0 +1,40 @@
+"""`supervisor serve`: the process itself."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from typing import Annotated
+
+import typer
+
+from supervisor.cli.errors import CliError
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="address to listen on (SUPERVISOR_HOST)", show_default=False)
+    ] = "",
+    port: Annotated[
+        int,
+        typer.Option(min=-1, max=65535, help="port; 0: any free one (SUPERVISOR_PORT)", show_default=False),
+    ] = -1,
+    fleet: Annotated[str, typer.Option(help="which fleet (SUPERVISOR_FLEET)", show_default=False)] = "",
+) -> None:
+    """Run a supervisor: leader or standby, REST, pages, metrics. Settings come from the environment.
+
+    Example: REDIS_URL=redis://127.0.0.1:6379/0 supervisor serve --port 8080
+    """
+    if importlib.util.find_spec("fastapi") is None:
+        raise CliError("`supervisor serve` needs the extra: pip install 'livekit-supervisor[supervisor]'")
+    from supervisor.runtime.supervisor import run
+    from supervisor.settings import load_settings
+
+    given: dict[str, object] = {}
+    if host:
+        given["host"] = host
+    if port >= 0:
+        given["port"] = port
+    if fleet:
+        given["fleet"] = fleet
+    asyncio.run(run(load_settings(**given)))
