@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -41,7 +41,7 @@ class Rig:
         self.groq = groq.TTS(api_key="key", base_url=sim.base_url("groq"), http_session=session)
         self.tts = GuardedTTS([self.cartesia, self.groq], self.link)
         self.errors: list[Any] = []
-        self.tts.on("error", self.errors.append)
+        cast("Any", self.tts).on("error", self.errors.append)
 
     async def say(self, text: str = TEXT) -> list[rtc.AudioFrame]:
         """Speak as a language model does: word by word."""

@@ -107,11 +107,7 @@ def dig(exc: BaseException) -> Evidence:
         status = status or _status(link)
         body = getattr(link, "body", None)
         inner = _error_of(body)
-        code = (
-            code
-            or _word(getattr(link, "code", None))
-            or _word(_first(inner, "code", "error_code", "err_code"))
-        )
+        code = code or _word(_code(link)) or _word(_first(inner, "code", "error_code", "err_code"))
         status = status or _number(_first(inner, "status_code", "status", "code"))
         request_id = (
             request_id or _word(getattr(link, "request_id", None)) or _word(_first(inner, "request_id"))
@@ -141,6 +137,11 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
             yield link
         # `from None` hides the context from tracebacks, but the SDK's error with its headers is still there.
         link = link.__cause__ or link.__context__
+
+
+def _code(exc: BaseException) -> object:
+    # aiohttp's `code` is the status under a deprecated name, and reading it warns.
+    return None if type(exc).__module__.startswith("aiohttp.") else getattr(exc, "code", None)
 
 
 def _status(exc: BaseException) -> int:
