@@ -1,8 +1,8 @@
 """The face the link shows to a job: what guarded calls need, and nothing that waits.
 
 Rule: every method here returns at once, does no I/O, takes no lock, and never raises into the call.
-`worker.link.client.SocketLink` speaks it over the container's Unix socket, `worker.link.embedded.EmbeddedLink`
-in a process of its own; both are made by `worker.link.connect()`.
+`worker.link.client.SocketLink` speaks it over the container's Unix socket, in a process of its own
+`worker.link.embedded.EmbeddedLink` does; both are made by `worker.link.connect()`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """One immutable picture of everything; replaced whole when anything changes."""
+    """One immutable picture of everything; replaced whole when anything changes.
+
+    clock_offset_ms: Redis TIME minus this host's wall clock, so that `started_at_ms` of a session can be put
+    beside `since_at_ms` of a snapshot. `supervisor.core.admission.Router` routes over `by_target`.
+    """
 
     revision: int = 0
     epoch: int = 0
     by_target: dict[str, Rule] = field(default_factory=dict[str, Rule])
+    clock_offset_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,11 @@ class Link(Protocol):
     def failed(
         self, attempt: int, kind: FaultKind, event: FaultEvent | None = None, retry_after_ms: int = 0
     ) -> None:
-        """The attempt ended badly. The event goes to `faults` (already redacted by `worker.guard.redact`)."""
+        """The attempt ended badly. The event goes to `faults` (already redacted by `worker.guard.redact`).
+
+        The container sets the event's `at_ms` (Redis TIME), `worker` and `host`: what a job puts there is not
+        used. retry_after_ms: what the provider asked for with a 429 (0: nothing).
+        """
         ...
 
     def abandoned(self, attempt: int) -> None:
@@ -97,7 +106,9 @@ class Link(Protocol):
         ...
 
     def session(self, info: SessionInfo) -> None:
-        """The session's newest record; `ended_at_ms` set means it is over. Call at least every 5 s while live."""
+        """The session's newest record; `ended_at_ms` set means it is over. Call at every change; the link
+        keeps the record alive by itself as long as this process lives.
+        """
         ...
 
     def on_rules(self, listener: RulesListener) -> Callable[[], None]:

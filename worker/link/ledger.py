@@ -1,0 +1,158 @@
+"""What one container counts about one target, cumulative since boot, and its attempts under way.
+
+Rule: no I/O, no clock; monotonic seconds come in. Every started attempt ends exactly once: ok, a fault or
+abandoned; what is under way is in flight.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+from supervisor.core.breaker import Breaker
+from supervisor.core.budget import RetryBudget
+from supervisor.wire.messages import Snapshot, TargetCounts
+from supervisor.wire.targets import TargetError, parse_target
+from supervisor.wire.vocabulary import (
+    HEALTH_KINDS,
+    HISTOGRAM_BOUNDS_MS,
+    HISTOGRAM_BUCKETS,
+    FaultKind,
+    Role,
+)
+
+_LAST_BUCKET: Final = HISTOGRAM_BUCKETS - 1
+
+
+class Flight:
+    """One attempt under way. waiting: no output yet. overdue: waiting for longer than `overdue_ms`."""
+
+    __slots__ = ("entry", "overdue", "started_mono", "waiting")
+
+    def __init__(self, entry: TargetEntry, started_mono: float) -> None:
+        self.entry = entry
+        self.started_mono = started_mono
+        self.waiting = True
+        self.overdue = False
+
+
+class TargetEntry:
+    """One target: counters, gauges, the container's own breaker and its retry budget."""
+
+    __slots__ = (
+        "abandoned",
+        "audio_ms",
+        "breaker",
+        "budget",
+        "characters",
+        "faults",
+        "first_outputs",
+        "histogram",
+        "id",
+        "in_flight",
+        "key_fp",
+        "ok",
+        "order",
+        "over_budget",
+        "overdue",
+        "retry_after_until_mono",
+        "retry_shown",
+        "role",
+        "snapshot",
+        "stale",
+        "started",
+        "tokens",
+        "trailing_faults",
+    )
+
+    def __init__(self, target: str, order: int, key_fp: str, snapshot: Snapshot) -> None:
+        self.id = target
+        self.order = order
+        self.key_fp = key_fp
+        self.role: Role | None = _role_of(target)
+        self.snapshot = snapshot  # the one in force: the leader's, or the default
+        self.stale = True
+        self.breaker = Breaker()
+        self.budget = RetryBudget()
+        self.retry_shown = True  # what the rules say of the budget
+        self.started = 0
+        self.ok = 0
+        self.faults: dict[FaultKind, int] = {}
+        self.abandoned = 0
+        self.first_outputs = 0
+        self.in_flight = 0
+        self.overdue = 0
+        self.trailing_faults = 0
+        self.histogram = [0] * HISTOGRAM_BUCKETS
+        self.tokens = 0
+        self.characters = 0
+        self.audio_ms = 0
+        self.retry_after_until_mono = 0.0
+        self.over_budget = 0
+
+    def begin(self, started_mono: float) -> Flight:
+        self.started += 1
+        self.in_flight += 1
+        return Flight(self, started_mono)
+
+    def output(self, flight: Flight, waited_ms: int) -> None:
+        """The first output came; a second one for the same attempt is nothing new."""
+        if not flight.waiting:
+            return
+        flight.waiting = False
+        if flight.overdue:
+            flight.overdue = False
+            self.overdue -= 1
+        self.first_outputs += 1
+        self.histogram[bisect_left(HISTOGRAM_BOUNDS_MS, waited_ms)] += 1
+        if waited_ms > self.snapshot.overdue_ms:
+            self.over_budget += 1
+
+    def end(self, flight: Flight) -> None:
+        """Whatever the outcome: the attempt is no longer under way."""
+        self.in_flight -= 1
+        if flight.overdue:
+            flight.overdue = False
+            self.overdue -= 1
+
+    def count_ok(self, tokens: int, characters: int, audio_ms: int) -> None:
+        self.ok += 1
+        self.trailing_faults = 0
+        self.tokens += tokens
+        self.characters += characters
+        self.audio_ms += audio_ms
+
+    def count_fault(self, kind: FaultKind, retry_after_ms: int, now_mono: float) -> None:
+        self.faults[kind] = self.faults.get(kind, 0) + 1
+        if kind in HEALTH_KINDS:
+            self.trailing_faults += 1
+        if retry_after_ms > 0:
+            self.retry_after_until_mono = now_mono + retry_after_ms / 1000
+
+    def counts(self, now_mono: float) -> TargetCounts:
+        """The contract's picture of this target now."""
+        return TargetCounts(
+            target=self.id,
+            started=self.started,
+            ok=self.ok,
+            faults=dict(self.faults),
+            abandoned=self.abandoned,
+            first_outputs=self.first_outputs,
+            in_flight=self.in_flight,
+            overdue=self.overdue,
+            trailing_faults=self.trailing_faults,
+            histogram=tuple(self.histogram) if self.first_outputs else (),
+            tokens=self.tokens,
+            characters=self.characters,
+            audio_ms=self.audio_ms,
+            key_fp=self.key_fp,
+            retry_after_ms=max(0, int((self.retry_after_until_mono - now_mono) * 1000)),
+            over_budget=self.over_budget,
+        )
+
+
+def _role_of(target: str) -> Role | None:
+    try:
+        return parse_target(target).role
+    except TargetError:
+        return None
