@@ -54,6 +54,9 @@ class WorkerSettings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None, validation_alias="REDIS_URL", description="Without it the worker guards its calls on its own."
     )
+    fleet_secret: SecretStr | None = Field(
+        None, description="Salts the fingerprints of keys; the same for the whole fleet, or unset everywhere."
+    )
     link_socket: str = Field("", description="Unix socket of the container's link (set for job processes).")
 
     livekit_url: str = Field("", validation_alias="LIVEKIT_URL")

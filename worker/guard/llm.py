@@ -43,8 +43,8 @@ class GuardedLLM(llm.LLM[Any]):
     def __init__(
         self,
         llms: Sequence[llm.LLM[Any] | Child[llm.LLM[Any]]],
-        *,
         link: Link,
+        *,
         session: str = "",
         session_started_at_ms: int = 0,
         names: Mapping[int, tuple[str, str]] | None = None,
