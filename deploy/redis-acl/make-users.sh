@@ -40,9 +40,9 @@ worker() { # $1: the user's name, $2: the worker's id in keys, * for all
     "+time +multi +exec +discard +subscribe +unsubscribe" \
     "(~${p}in:$2 ~${p}worker:$2 +xadd +xtrim +xlen +hset +hdel +hgetall +expire +pexpire +del +unlink)" \
     "(%W~${p}session:* +hset +hdel +expire +pexpire +del +unlink)" \
-    "(%W~${p}workers %W~${p}sessions +zadd +zrem)" \
+    "(%W~${p}workers %W~${p}sessions +zadd +zrem +zremrangebyscore +zremrangebyrank)" \
     "(%W~${p}faults %W~${p}sessions:ended +xadd)" \
-    "(%R~${p}strategy %R~${p}limits +hgetall +hget +hmget +hlen)" \
+    "(%R~${p}strategy %R~${p}limits %R~${p}leader +hgetall +hget +hmget +hlen)" \
     "(%R~${p}directive:$2 +xread +xrange +xrevrange +xlen)" \
     "(~${p}limit:* +evalsha +hget +hmget +hgetall +hset +hdel +hincrby +hincrbyfloat +expire +pexpire)"
 }

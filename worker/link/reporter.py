@@ -1,8 +1,8 @@
 """The link's command connection: reports, records, directives, and reading the strategy, in rounds.
 
 Rule: one task, one connection, one pipeline a round, every round with a time limit. A round comes every
-100 ms while something changed, at once for the first fault of a burst, and at least once a second. Redis
-gone: counters go on, what is queued is bounded, and it tries again after a jittered pause of at most 2 s.
+100 ms while something changed, at once for the first fault of a burst, and reports at least once a second.
+Redis gone: counters go on, what is queued is bounded, and it is tried again after at most 2 s, jittered.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, cast
 
 import structlog
@@ -22,9 +22,11 @@ from supervisor.wire.keys import BY_NAME, FIELD, Keys
 from supervisor.wire.messages import Directive, Goodbye, WorkerInfo
 from supervisor.wire.vocabulary import WorkerState
 from worker.link.core import LinkCore
+from worker.link.directives import Directives
 from worker.link.outbox import Outbox
 from worker.link.redis_wire import Answer, Command, RedisGone, RedisWire
-from worker.link.strategy import HEAD_FIELD, Applied
+from worker.link.rounds import Refusals, Round
+from worker.link.strategy_reader import StrategyReader
 
 _log = structlog.get_logger("worker.link")
 
@@ -32,12 +34,10 @@ EVERY_S: Final = 0.1
 HEARTBEAT_S: Final = 1.0
 DIRECTIVES_S: Final = 0.25  # a probe order waits at most so long when nothing else is sent
 RECORD_S: Final = 5.0
-COMPARE_S: Final = 5.0
-READ_ALL_AT_MOST_EVERY_S: Final = 0.25  # garbage on the wake channel must not make us read without end
 BACKOFF_CAP_S: Final = 2.0
 _BACKOFF_BASE_S: Final = 0.05
 _INDEX_KEEP_MS: Final = 600_000  # an index forgets members that have not been heard of for so long
-_SEEN_DIRECTIVES: Final = 256
+_NEVER: Final = float("-inf")
 
 
 @dataclass(slots=True)
@@ -52,20 +52,6 @@ class Identity:
     version: str = ""
     state: WorkerState = WorkerState.STARTING
     started_at_ms: int = 0
-
-
-@dataclass(slots=True)
-class _Round:
-    """The commands of one round, and who takes each answer."""
-
-    commands: list[Command] = field(default_factory=list[Command])
-    takers: list[Callable[[Answer], None] | None] = field(
-        default_factory=list[Callable[[Answer], None] | None]
-    )
-
-    def add(self, *command: str | bytes | int, to: Callable[[Answer], None] | None = None) -> None:
-        self.commands.append(command)
-        self.takers.append(to)
 
 
 class Reporter:
@@ -85,22 +71,18 @@ class Reporter:
         self._core = core
         self._outbox = outbox
         self.identity = identity
-        self._on_directive = on_directive
+        self.strategy = StrategyReader(core, keys)
+        self._directives = Directives(keys.directive(identity.worker), on_directive)
+        self._refusals = Refusals()
         self._kick = asyncio.Event()
         self._urgent = False
-        self._want_all = True
-        self._round_mono = 0.0
-        self._urgent_mono = 0.0
-        self._beat_mono = 0.0
-        self._record_mono = 0.0
-        self._compare_mono = 0.0
-        self._read_all_mono = 0.0
-        self._cursor = "0-0"
-        self._seen: dict[str, None] = {}
+        self._round_mono = _NEVER
+        self._urgent_mono = _NEVER
+        self._beat_mono = _NEVER
+        self._record_mono = _NEVER
+        self._recorded_targets = 0
         self._up: bool | None = None
-        self._refusals: set[str] = set()
-        self._leader_until_ms: int | None = None
-        self._applied = Applied.SAME
+        self.rounds = 0
         self.reconnects = 0
         self.dropped_reports = 0
         self.clashes = 0
@@ -115,12 +97,12 @@ class Reporter:
 
     def read_all(self) -> None:
         """Read the whole strategy in the next round (we have just subscribed, or missed something)."""
-        self._want_all = True
+        self.strategy.want_all()
         self._kick.set()
 
     def record_now(self) -> None:
         """Write the worker's record in the next round (its state changed)."""
-        self._record_mono = 0.0
+        self._record_mono = _NEVER
         self._kick.set()
 
     async def run(self) -> None:
@@ -140,26 +122,24 @@ class Reporter:
                 await asyncio.sleep(pause)
 
     async def goodbye(self) -> None:
-        """The last report, then a farewell; best effort within the connection's time limit."""
+        """The last report, then a farewell; best effort within the connection's time limit.
+
+        The index keeps the name until the leader has read the farewell and finds the record gone.
+        """
         worker = self.identity.worker
         try:
             if not self._wire.is_open:
                 await self._wire.open()
+            self._core.changed = True  # a round that was cut off may have taken the last counts with it
             await self._send()
+            farewell = encode(Goodbye(worker, self.identity.boot))
             await self._wire.call(
-                [
-                    *_entry(self._keys.inbox(worker), encode(Goodbye(worker, self.identity.boot))),
-                    ("DEL", self._keys.worker(worker)),
-                    ("ZREM", self._keys("workers"), worker),
-                ]
+                [*_entry(self._keys.inbox(worker), farewell), ("DEL", self._keys.worker(worker))]
             )
         except RedisGone:
             pass
         finally:
             await self._wire.close()
-
-    async def close(self) -> None:
-        await self._wire.close()
 
     # ------------------------------------------------------------------ when
 
@@ -167,20 +147,19 @@ class Reporter:
         self._urgent = True
         self._kick.set()
 
-    def _due_mono(self) -> float:
-        now = self._core.clock()
-        if self._want_all:
-            return max(now, self._read_all_mono + READ_ALL_AT_MOST_EVERY_S)
+    def _due_mono(self, now: float) -> float:
         if self._urgent and now >= self._urgent_mono + EVERY_S:
             return now
-        if self._core.changed or len(self._outbox) or not self._record_mono:
-            return self._round_mono + EVERY_S
-        return self._round_mono + DIRECTIVES_S
+        due = min(self._round_mono + DIRECTIVES_S, self.strategy.due_mono())
+        if self._core.changed or self._urgent or len(self._outbox) or self._record_mono == _NEVER:
+            due = min(due, self._round_mono + EVERY_S)
+        return due
 
     async def _wait(self) -> None:
         while True:
             self._kick.clear()
-            left = self._due_mono() - self._core.clock()
+            now = self._core.clock()
+            left = self._due_mono(now) - now
             if left <= 0:
                 return
             try:
@@ -194,91 +173,66 @@ class Reporter:
     async def _open(self) -> None:
         await self._wire.open()
         sent = self._core.clock()
-        answer = (await self._wire.call([("TIME",)]))[0]
-        self._take_time(answer, sent)
+        self._take_time((await self._wire.call([("TIME",)]))[0], sent)
         if not self.identity.started_at_ms:
-            self.identity.started_at_ms = self._core.redis_clock.now_ms(self._core.clock())
+            self.identity.started_at_ms = self._directives.since_ms = self._now_ms()
         # Whatever Redis this is now: introduce ourselves, read all, and look at every directive again.
-        self._want_all = True
-        self._record_mono = self._beat_mono = 0.0
-        self._cursor = "0-0"
+        self.strategy.want_all()
+        self._directives.rewind()
+        self._record_mono = self._beat_mono = _NEVER
         self._core.changed = True
 
     async def _send(self) -> None:
-        round_ = _Round()
+        round_ = Round()
         now = self._core.clock()
         if self._urgent:
             self._urgent, self._urgent_mono = False, now
         self._round_mono = now
-        self._strategy_part(round_, now)
-        reported = self._report_part(round_, now)
-        recorded = self._record_part(round_, now)
-        for command in self._outbox.commands(self._now_ms(), all_sessions=recorded):
-            round_.add(*command)
-        round_.add(
-            "XREAD", "COUNT", 20, "STREAMS", self._keys.directive(self.identity.worker), self._cursor,
-            to=self._take_directives,
-        )  # fmt: skip
+        self.strategy.add_to(round_, now)
+        reported = self._add_report(round_, now)
+        recorded = self._add_record(round_, now)
+        round_.extend(self._outbox.commands(self._now_ms(), all_sessions=recorded))
+        self._directives.epoch = self._core.book.head.epoch
+        self._directives.add_to(round_)
         round_.add("TIME")
         sent = self._core.clock()
         try:
             answers = await self._wire.call(round_.commands)
         except RedisGone:
-            if reported:
-                self.dropped_reports += 1
-                self._core.changed = True
-            if recorded:
-                self._record_mono = 0.0
-            self._want_all = True
+            self.dropped_reports += reported
             raise
+        self.rounds += 1
         self._outbox.sent()
-        self._take_time(answers[-1], sent)
         self._back()
-        for command, taker, answer in zip(round_.commands, round_.takers, answers, strict=True):
-            if isinstance(answer, ResponseError):
-                self._refused(str(command[0]), answer)
-            elif taker is not None:
-                taker(answer)
+        self._take_time(answers[-1], sent)
+        self._refusals.hand_out(round_, answers)
 
-    def _strategy_part(self, round_: _Round, now: float) -> None:
-        if self._want_all and now >= self._read_all_mono + READ_ALL_AT_MOST_EVERY_S:
-            self._want_all = False
-            self._read_all_mono = now
-            round_.add("HGET", self._keys("leader"), "until_ms", to=self._take_lease)
-            round_.add("HGETALL", self._keys("strategy"), to=self._take_all)
-        elif now < self._compare_mono:
-            return
-        else:
-            round_.add("HGET", self._keys("leader"), "until_ms", to=self._take_lease)
-            round_.add("HGET", self._keys("strategy"), HEAD_FIELD, to=self._take_head)
-        self._compare_mono = now + COMPARE_S * random.uniform(0.8, 1.2)
-
-    def _report_part(self, round_: _Round, now: float) -> bool:
-        if not self._core.changed and now < self._beat_mono + HEARTBEAT_S:
+    def _add_report(self, round_: Round, now: float) -> bool:
+        beat = now >= self._beat_mono + HEARTBEAT_S
+        if not self._core.changed and not beat:
             return False
         worker = self.identity.worker
         draining = self.identity.state is WorkerState.DRAINING
         report = self._core.report(self._outbox.sessions, draining=draining)
-        for command in _entry(self._keys.inbox(worker), encode(report)):
-            round_.add(*command)
-        if now >= self._beat_mono + HEARTBEAT_S:
+        round_.extend(_entry(self._keys.inbox(worker), encode(report)))
+        if beat:
             self._beat_mono = now
             round_.add("ZADD", self._keys("workers"), self._now_ms(), worker, to=self._take_indexed)
         return True
 
-    def _record_part(self, round_: _Round, now: float) -> bool:
-        if self._record_mono and now < self._record_mono + RECORD_S:
+    def _add_record(self, round_: Round, now: float) -> bool:
+        targets = len(self._core.entries)
+        if now < self._record_mono + RECORD_S and targets == self._recorded_targets:
             return False
-        self._record_mono = now
-        key, index = self._keys.worker(self.identity.worker), self._keys("workers")
+        self._record_mono, self._recorded_targets = now, targets
+        key = self._keys.worker(self.identity.worker)
         now_ms = self._now_ms()
-        round_.add("HGET", key, FIELD, to=self._take_own_record)
+        round_.add("HGETALL", key, to=self._take_own_record)
         round_.add("HSET", key, FIELD, encode(self._info()))
         round_.add("EXPIRE", key, BY_NAME["worker:<worker>"].ttl_s or 15)
-        round_.add("ZADD", index, now_ms, self.identity.worker)
-        for name, zset in (("workers", index), ("sessions", self._keys("sessions"))):
-            round_.add("ZREMRANGEBYSCORE", zset, 0, now_ms - _INDEX_KEEP_MS)
-            round_.add("ZREMRANGEBYRANK", zset, 0, -1 - (BY_NAME[name].max_len or 4_000))
+        for name in ("workers", "sessions"):
+            round_.add("ZREMRANGEBYSCORE", self._keys(name), 0, now_ms - _INDEX_KEEP_MS)
+            round_.add("ZREMRANGEBYRANK", self._keys(name), 0, -1 - (BY_NAME[name].max_len or 4_000))
         return True
 
     def _info(self) -> WorkerInfo:
@@ -309,93 +263,39 @@ class Reporter:
 
     def _take_time(self, answer: Answer, sent_mono: float) -> None:
         if isinstance(answer, ResponseError):
-            self._refused("TIME", answer)
+            self._refusals.note("TIME", answer)
             return
         seconds, micros = cast("list[bytes]", answer)
-        first = not self._core.redis_clock.known
-        jumped = self._core.redis_clock.measured(
-            int(seconds) * 1000 + int(micros) / 1000, sent_mono, self._core.clock()
-        )
+        clock = self._core.redis_clock
+        first = not clock.known
+        jumped = clock.measured(int(seconds) * 1000 + int(micros) / 1000, sent_mono, self._core.clock())
         if jumped:
             _log.warning("redis time jumped", action="link.clock.jumped")
-            self._cursor = "0-0"
+            self._directives.rewind()
         if first or jumped:
             self._core.rebuild()
 
-    def _take_lease(self, answer: Answer) -> None:
-        self._leader_until_ms = int(answer) if answer else None
-
-    def _take_head(self, answer: Answer) -> None:
-        applied = self._core.book.head_read(cast("bytes | None", answer), self._known_ms())
-        if applied is Applied.CHANGED or (applied is Applied.SAME and self._core.book.refused):
-            self.read_all()  # newer, or what was refused may be good by now
-        self._applied_now(Applied.SAME if applied is Applied.CHANGED else applied)
-
-    def _take_all(self, answer: Answer) -> None:
-        flat = cast("list[bytes]", answer)
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        self._applied_now(self._core.book.read_all(fields, self._known_ms()))
-
-    def _applied_now(self, applied: Applied) -> None:
-        confirmed = None
-        if applied in (Applied.SAME, Applied.CHANGED) and self._leader_until_ms is not None:
-            now = self._core.clock()
-            confirmed = min(now, self._core.redis_clock.mono_of(self._leader_until_ms))
-        changed, self._applied = applied is not self._applied, applied
-        if changed and applied in (Applied.OLDER, Applied.EMPTY, Applied.REFUSED):
-            _log.warning(
-                "strategy not taken", action=f"link.strategy.{applied.value}", head=str(self._core.book.head)
-            )
-        if applied is Applied.CHANGED:
-            _log.info("strategy applied", action="link.strategy.applied", head=str(self._core.book.head))
-        self._core.strategy(applied, confirmed)
-
     def _take_indexed(self, answer: Answer) -> None:
-        if answer == 1:  # we were not in the index (any more): Redis is new, or was emptied
-            self._record_mono = 0.0
-            self._want_all = True
+        if answer == 1 and self.rounds > 1:  # we are in the index no more: Redis was emptied
+            self._record_mono = _NEVER
+            self.read_all()
 
     def _take_own_record(self, answer: Answer) -> None:
-        if not answer:
-            return
+        flat = cast("list[bytes]", answer or [])
         try:
-            other = decode(cast("bytes", answer), WorkerInfo)
-        except WireError:
+            other = decode(flat[1], WorkerInfo)
+        except (WireError, IndexError):
             return
-        if other.boot != self.identity.boot and other.started_at_ms >= self.identity.started_at_ms:
-            self.clashes += 1
-            if self.clashes == 1:
-                _log.error(
-                    "another worker uses the same id; give each container its own WORKER_ID",
-                    action="link.worker.clash",
-                    worker=self.identity.worker,
-                    other_host=other.host,
-                )
-
-    def _take_directives(self, answer: Answer) -> None:
-        for _, entries in cast("list[tuple[bytes, list[tuple[bytes, list[bytes]]]]]", answer or []):
-            for entry_id, flat in entries:
-                self._cursor = entry_id.decode()
-                try:
-                    directive = decode(flat[1], Directive)
-                except (WireError, IndexError):
-                    _log.warning("directive not read", action="link.directive.unreadable")
-                    continue
-                self._take_directive(directive)
-
-    def _take_directive(self, directive: Directive) -> None:
-        if directive.id in self._seen:
+        if other.boot == self.identity.boot or other.started_at_ms < self.identity.started_at_ms:
             return
-        self._seen[directive.id] = None
-        while len(self._seen) > _SEEN_DIRECTIVES:
-            del self._seen[next(iter(self._seen))]
-        # Not ours: it was meant for the worker that had this id before, or comes from a leader of the past.
-        if (
-            directive.issued_at_ms < self.identity.started_at_ms
-            or directive.epoch < self._core.book.head.epoch
-        ):
-            return
-        self._on_directive(directive)
+        self.clashes += 1
+        if self.clashes == 1:
+            _log.error(
+                "another worker uses the same id; give each container its own WORKER_ID",
+                action="link.worker.clash",
+                worker=self.identity.worker,
+                other_host=other.host,
+            )
 
     # ------------------------------------------------------------------ up and down
 
@@ -412,23 +312,8 @@ class Reporter:
             _log.warning("redis does not answer; calls go on", action="link.redis.down", why=why)
         self._up = False
 
-    def _refused(self, command: str, error: ResponseError) -> None:
-        """Redis answers but will not do it (rights, memory, a key of another type): say so once."""
-        word = f"{command} {type(error).__name__}"
-        if word not in self._refusals and len(self._refusals) < 100:
-            self._refusals.add(word)
-            _log.error(
-                "redis refused a command",
-                action="link.redis.refused",
-                command=command,
-                error=type(error).__name__,
-            )
-
     def _now_ms(self) -> int:
         return self._core.redis_clock.now_ms(self._core.clock())
-
-    def _known_ms(self) -> int | None:
-        return self._now_ms() if self._core.redis_clock.known else None
 
 
 def _entry(inbox: str, data: bytes) -> tuple[Command, Command]:
