@@ -67,6 +67,7 @@ class History:
         self._coarse: dict[str, _Sum] = {}
         self._latest: dict[_Source, TargetCounts] = {}
         self._base: dict[_Source, TargetCounts] = {}
+        self._seeded: set[tuple[str, str, int]] = set()
 
     def take(self, report: Report) -> None:
         """Remember a report's counters."""
@@ -108,8 +109,11 @@ class History:
             coarse.merge(step_sum.point(self._fine_at))
             for step, at, total in ((FINE, self._fine_at, step_sum), (COARSE, self._coarse_at, coarse)):
                 old = found.get((target, step.prefix))
-                if old is not None and old.at_ms == at:
-                    total.merge(old)
+                # Once only: what this leader then writes has the other's counts in it.
+                if at < self._since_ms and (target, step.prefix, at) not in self._seeded:
+                    self._seeded.add((target, step.prefix, at))
+                    if old is not None and old.at_ms == at:
+                        total.merge(old)
                 written.setdefault(target, []).append((step, total.point(at)))
         self._roll(now_ms, set(live))
         return written
@@ -121,3 +125,4 @@ class History:
         if COARSE.start(now_ms) != self._coarse_at:
             self._coarse_at = COARSE.start(now_ms)
             self._coarse = {}
+            self._seeded.clear()

@@ -156,6 +156,15 @@ class Inboxes:
         """Read the stream from its start: its ids went back. Cumulative counters make reading twice harmless."""
         box.cursor = self.cursors[box.key] = FIRST
 
+    @staticmethod
+    def believable(redis_ms: int) -> int:
+        """The highest epoch that a leader can have had."""
+        return redis_ms + EPOCH_AHEAD_MS
+
+    def heard(self) -> list[tuple[str, str]]:
+        """(worker, boot) of all that are followed."""
+        return [(worker, box.boot) for worker, box in self._by_worker.items() if not box.left_mono]
+
     def is_inbox(self, key: bytes) -> bool:
         """Whether the stream is a worker's."""
         return key in self._by_key
@@ -201,7 +210,7 @@ class Inboxes:
             if box.boot:
                 box.retired = [*box.retired[1 - _MAX_RETIRED :], box.boot]
             box.boot, box.boot_at_ms = report.boot, redis_ms
-        if self.highest_epoch < report.epoch <= redis_ms + EPOCH_AHEAD_MS:
+        if self.highest_epoch < report.epoch <= self.believable(redis_ms):
             self.highest_epoch = report.epoch
         return Reported(report, report.age_ms + max(0, redis_ms - id_ms(entry_id)))
 

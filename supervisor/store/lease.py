@@ -46,6 +46,11 @@ class Renewal(NamedTuple):
     strategy_there: bool
     state_there: bool
 
+    @property
+    def whole(self) -> bool:
+        """Whether what a leader has published is still there."""
+        return self.strategy_there and self.state_there
+
 
 class LeaderRecord(NamedTuple):
     """What the key `leader` says to anybody who asks."""

@@ -125,3 +125,17 @@ async def edges(client: redis.asyncio.Redis, streams: Sequence[tuple[str, bytes]
         first, last, same = answers[at : at + 3]
         found.append(Edges(first[0][0] if first else None, last[0][0] if last else None, bool(same)))
     return found
+
+
+async def no_streams(client: redis.asyncio.Redis, streams: Sequence[bytes]) -> list[bytes]:
+    """Of these keys, those that hold something else than a stream."""
+    pipe = cast("Any", client).pipeline(transaction=False)
+    for key in streams:
+        pipe.type(key)
+    kinds = cast("list[bytes]", await pipe.execute())
+    return [key for key, kind in zip(streams, kinds, strict=True) if kind not in {b"stream", b"none"}]
+
+
+async def remove(client: redis.asyncio.Redis, key: bytes) -> None:
+    """Delete a key that is of no use to anybody."""
+    await cast("Any", client).delete(key)

@@ -5,6 +5,8 @@ Rule: a replica that is not the leader shows this and computes nothing of its ow
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from supervisor.wire.vocabulary import FaultKind, OverrideState, Role, State
@@ -72,3 +74,23 @@ class FleetView(msgspec.Struct, frozen=True, array_like=True, tag="v"):
     panic_roles: tuple[Role, ...] = ()
     settling_until_at_ms: int = 0
     counters: dict[str, int] = {}
+
+
+_VERSION: Final = b"\x01"
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(FleetView)
+
+
+def encode_view(view: FleetView) -> bytes:
+    """As the key `view` holds it: version byte, then MessagePack. Larger than a message may be."""
+    return _VERSION + _encoder.encode(view)
+
+
+def decode_view(raw: bytes | None) -> FleetView | None:
+    """The picture; None when there is none, or none that this build can read."""
+    if not raw or raw[:1] != _VERSION:
+        return None
+    try:
+        return _decoder.decode(memoryview(raw)[1:])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
