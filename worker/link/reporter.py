@@ -80,7 +80,7 @@ class Reporter:
         self._urgent_mono = _NEVER
         self._beat_mono = _NEVER
         self._record_mono = _NEVER
-        self._recorded_targets = 0
+        self._recorded_targets: int = 0
         self._up: bool | None = None
         self.rounds = 0
         self.reconnects = 0
