@@ -71,6 +71,11 @@ class WorkerSettings(BaseSettings):
         description="What the shipped agent is told to be.",
     )
 
+    turn_detection: str = Field(
+        "",
+        description="How the shipped agent hears that a caller is done: vad, stt; empty: livekit's own model.",
+    )
+
     groq_api_key: SecretStr | None = Field(None, validation_alias="GROQ_API_KEY")
     cartesia_api_key: SecretStr | None = Field(None, validation_alias="CARTESIA_API_KEY")
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
@@ -152,6 +157,11 @@ class WorkerSettings(BaseSettings):
         if value and not re.fullmatch(r"[\w.]+:[\w.]+", value):
             raise ValueError("must be written pkg.module:entrypoint")
         return value
+
+    @field_validator("turn_detection")
+    @classmethod
+    def _turn_detection(cls, value: str) -> str:
+        return _one_of(value, ("vad", "stt")) if value else value
 
     @field_validator("log_format")
     @classmethod

@@ -64,4 +64,4 @@ def _of_server(ref: str, server: AgentServer) -> UserAgent:
     entry = server._entrypoint_fnc  # pyright: ignore[reportPrivateUsage]  # no public accessor in 1.8.9
     if entry is None:
         raise AgentNotFound(f"--agent {ref!r}: the AgentServer has no @rtc_session function")
-    return UserAgent(ref, cast("Entrypoint", entry), server.setup_fnc, server._agent_name)  # pyright: ignore[reportPrivateUsage]  # as above
+    return UserAgent(ref, entry, server.setup_fnc, server._agent_name)  # pyright: ignore[reportPrivateUsage]  # as above

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ FRAME_S = 0.05
 MIC_RATE = 16_000
 _LAG_S = 1.0
 """A microphone read later than this goes on from now, instead of catching up in a burst."""
+
+_HEARD_PAUSE_S = 0.2
 
 
 class ScriptedCallerInput(io.AudioInput):
@@ -43,9 +46,17 @@ class ScriptedCallerInput(io.AudioInput):
         """Speaks, and waits until it is said; gives the monotonic time of its last sample."""
         return await self.speak(pcm)
 
+    @property
+    def speaking(self) -> bool:
+        """Whether something is being said, or waits to be."""
+        return bool(self._speech)
+
     def close(self) -> None:
-        """Hangs up: the iteration ends."""
+        """Hangs up: the iteration ends, and what was not said is not waited for."""
         self._closed = True
+        for _, done in self._speech:
+            done.cancel()
+        self._speech.clear()
 
     async def __anext__(self) -> rtc.AudioFrame:
         if self._closed:
@@ -159,9 +170,7 @@ class ListeningOutput(io.AudioOutput):
             self._finish()
             taken = self._take()
             if taken is None:
-                self.ears.rest(max(due_mono, time.monotonic()))
-                self._changed.clear()
-                await self._changed.wait()
+                await self._wait_for_more(due_mono)
                 due_mono = max(due_mono, time.monotonic())
                 continue
             segment, pcm, rate = taken
@@ -172,6 +181,16 @@ class ListeningOutput(io.AudioOutput):
             segment.played_s += len(pcm) / rate
             due_mono += len(pcm) / rate
             await asyncio.sleep(max(0.0, due_mono - time.monotonic()))
+
+    async def _wait_for_more(self, due_mono: float) -> None:
+        """Waits for sound. Only a pause that a caller would hear as one breaks the word that is being said."""
+        self._changed.clear()
+        if self._segments:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), _HEARD_PAUSE_S)
+                return
+        self.ears.rest(max(due_mono, time.monotonic()))
+        await self._changed.wait()
 
     def _finish(self) -> None:
         """Tells the session of every speech that is over."""

@@ -1,0 +1,148 @@
+"""One worker container: the AgentServer that runs calls in job processes, and the link they all share.
+
+Stopping: the first SIGTERM or SIGINT (or a drain directive) lets running calls end, up to the drain timeout;
+a second signal ends at once. In dev mode and in rehearsals nothing is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import structlog
+from livekit.agents import AgentServer
+
+from supervisor.wire.vocabulary import WorkerState
+from worker.link.container import ContainerLink
+from worker.runtime import jobs
+from worker.runtime.agent_ref import SHIPPED, UserAgent, load_agent
+from worker.settings import WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """How to run. local_callers: rehearse with that many callers in this machine and no LiveKit server."""
+
+    agent: str = SHIPPED
+    dev: bool = False
+    local_callers: int = 0
+
+
+async def serve(settings: WorkerSettings, options: ServeOptions) -> None:
+    """Run one worker until it is told to stop. Raises `AgentNotFound` before anything is started."""
+    agent = load_agent(options.agent)
+    stop = _stop_on_signals()
+    async with _link(settings, agent, stop, options.local_callers) as link:
+        server = _agent_server(settings, options, agent)
+        running = asyncio.create_task(
+            server.run(devmode=options.dev, unregistered=bool(options.local_callers)), name="agent-server"
+        )
+        helpers: list[asyncio.Task[Any]] = [
+            asyncio.create_task(_keep_state(link, server), name="worker-state")
+        ]
+        if options.local_callers:
+            helpers.append(
+                asyncio.create_task(_rehearse(server, options.local_callers), name="local-callers")
+            )
+        stopped: asyncio.Task[Any] = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            for task in helpers:
+                task.cancel()
+            if not running.done():
+                await _close(server, link, drain=not (options.dev or options.local_callers))
+            await running  # a failure to register or to start ends up here
+        finally:
+            for task in (*helpers, stopped):
+                task.cancel()
+            await asyncio.gather(*helpers, stopped, return_exceptions=True)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+
+    def received() -> None:
+        if stop.is_set():
+            os._exit(1)  # the operator asked twice
+        stop.set()
+
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sig, received)
+    return stop
+
+
+@asynccontextmanager
+async def _link(
+    settings: WorkerSettings, agent: UserAgent, stop: asyncio.Event, local_callers: int
+) -> AsyncGenerator[ContainerLink]:
+    link = ContainerLink.from_settings(settings, agent=agent.ref)
+    link.on_drain(stop.set)
+    await link.start()
+    # Job processes inherit these; they are started later, by the AgentServer.
+    os.environ["WORKER_LINK_SOCKET"] = link.socket_path
+    os.environ["WORKER_AGENT"] = agent.ref
+    os.environ["WORKER_ID"] = link.worker
+    os.environ["WORKER_LOCAL_CALLERS"] = str(local_callers) if local_callers else ""
+    try:
+        yield link
+    finally:
+        await link.aclose()
+
+
+def _agent_server(settings: WorkerSettings, options: ServeOptions, agent: UserAgent) -> AgentServer:
+    server = AgentServer(
+        setup_fnc=jobs.prewarm,
+        host=settings.health_host,
+        port=0 if options.local_callers else settings.health_port,
+        initialize_process_timeout=60.0,
+        num_idle_processes=1,
+        drain_timeout=settings.drain_timeout_s,
+        shutdown_process_timeout=3.0 if options.local_callers else 10.0,
+    )
+    if options.local_callers:
+        # Real load shedding would refuse callers on a small machine; the number was asked for.
+        server.load_fnc = lambda: 0.0
+    elif settings.max_calls:
+        server.load_fnc = lambda s: len(s.active_jobs) / settings.max_calls  # pyright: ignore[reportUnknownLambdaType, reportUnknownMemberType, reportUnknownArgumentType]  # livekit takes either shape of function
+        server.update_options(load_threshold=1.0)
+    server.rtc_session(jobs.run_job, agent_name=agent.agent_name or settings.agent_name)
+    return server
+
+
+async def _keep_state(link: ContainerLink, server: AgentServer) -> None:
+    """Tell the fleet what the AgentServer is doing; its own health page does not show draining."""
+    while True:
+        link.set_state(WorkerState.DRAINING if server.draining else WorkerState.RUNNING)
+        await asyncio.sleep(1.0)
+
+
+async def _rehearse(server: AgentServer, callers: int) -> None:
+    """Keep `callers` calls going: a job process each, started one after the other, again when a caller hangs up."""
+    started = asyncio.Event()
+    cast("Any", server).once("worker_started", started.set)
+    if not getattr(server, "_close_future", None):
+        await started.wait()
+    number = 0
+    while True:
+        if len(server.active_jobs) < callers:
+            number += 1
+            await server.simulate_job(room=f"call-{os.environ['WORKER_ID']}-{number}", fake_job=True)
+        else:
+            await asyncio.sleep(0.5)
+
+
+async def _close(server: AgentServer, link: ContainerLink, *, drain: bool) -> None:
+    if drain:
+        link.set_state(WorkerState.DRAINING)
+        log.info("worker draining", action="worker_draining", calls=len(server.active_jobs))
+        with contextlib.suppress(TimeoutError):  # the timeout is the operator's own limit
+            await server.drain()
+    await server.aclose()

@@ -1,0 +1,46 @@
+"""The agent that runs when no `--agent` is given: a voice assistant over the configured providers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from livekit.agents import Agent, AgentSession, JobContext
+from livekit.agents.types import NOT_GIVEN
+
+from worker.guard.llm import GuardedLLM
+from worker.guard.routing import GuardOptions
+from worker.guard.stt import GuardedSTT
+from worker.guard.tts import GuardedTTS
+from worker.providers import build_providers
+from worker.runtime.jobs import link_of
+from worker.settings import load_settings
+
+log = structlog.get_logger(__name__)
+
+
+async def entrypoint(ctx: JobContext) -> None:
+    """Answer one call."""
+    settings = load_settings()
+    providers = build_providers(settings)
+    for note in providers.notes:
+        log.info(note, action="providers")
+    link, session_id = link_of(ctx), ctx.job.id
+    options = GuardOptions(latency_budget_ms=settings.latency_budget_ms, hedge=settings.hedge)
+    await ctx.connect()
+    turns: Any = {"turn_detection": settings.turn_detection} if settings.turn_detection else NOT_GIVEN
+    session: Any = AgentSession(
+        stt=GuardedSTT(providers.stt, link, session=session_id, options=options),
+        llm=GuardedLLM(
+            providers.llm,
+            link=link,
+            session=session_id,
+            options=options,
+            continue_answers=settings.continue_answers,
+        ),
+        tts=GuardedTTS(providers.tts, link, session=session_id, options=options),
+        vad=providers.vad,
+        turn_handling=turns,
+    )
+    ctx.add_shutdown_callback(providers.aclose)
+    await session.start(Agent(instructions=settings.instructions), room=ctx.room)
