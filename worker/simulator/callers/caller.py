@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from livekit.agents import AgentSession
@@ -57,6 +57,7 @@ class Caller:
         self.output = ListeningOutput(self.ears, sample_rate=sample_rate, label=name)
         self.turns: list[Turn] = []
         self._on_turn = on_turn
+        self._ended = asyncio.Event()
         self._speech = list(speech or sentences())
         random.Random(f"{name}\x00{seed}").shuffle(self._speech)
 
@@ -64,18 +65,25 @@ class Caller:
         """Becomes the session's user; before ``session.start`` or after it."""
         session.input.audio = self.input
         session.output.audio = self.output
+        cast("Any", session).on("close", self.call_ended)
+
+    def call_ended(self, *_: object) -> None:
+        """The other side hung up: the caller notices, and ``run`` returns (any event's arguments are taken)."""
+        self._ended.set()
 
     async def run(self, turns: int | None = None, for_s: float | None = None) -> Summary:
         """Talks for so many turns or seconds (for ever without either), and sums it up.
 
-        A turn that has begun is finished. Cancelling is hanging up.
+        A turn that has begun is finished. It ends early when the other side hangs up; cancelling is hanging up.
         """
         began_mono = time.monotonic()
-        await self._quiet(self.manners.listen_first_s)
-        while turns is None or len(self.turns) < turns:
+        await self._quiet(self.manners.listen_first_s, began_mono)
+        while not self._ended.is_set() and (turns is None or len(self.turns) < turns):
             if for_s is not None and time.monotonic() - began_mono >= for_s:
                 break
             turn = await self._turn(self._speech[len(self.turns) % len(self._speech)])
+            if turn is None:
+                break
             self.turns.append(turn)
             if self._on_turn is not None:
                 self._on_turn(turn)
@@ -84,16 +92,19 @@ class Caller:
 
     def summary(self) -> Summary:
         """The call so far."""
-        return Summary.of(self.name, self.turns)
+        return Summary.of(self.name, self.turns, closed=self._ended.is_set())
 
     async def aclose(self) -> None:
         """Hangs up."""
         self.input.close()
         await self.output.aclose()
 
-    async def _turn(self, sentence: Sentence) -> Turn:
+    async def _turn(self, sentence: Sentence) -> Turn | None:
+        """One turn; None when the call ended before the caller had said it all."""
         speaking_mono = time.monotonic()
-        end_mono = await self.input.speech(sentence.pcm)
+        end_mono = await self._say(sentence)
+        if end_mono is None:
+            return None
         end_at = time.time_ns() // 1_000_000 - round((time.monotonic() - end_mono) * 1000)
         overlap_s = self._sound_between(speaking_mono, end_mono)
         await self._first_sound(end_mono)
@@ -116,6 +127,15 @@ class Caller:
             overlap_s=round(overlap_s, 3),
         )
 
+    async def _say(self, sentence: Sentence) -> float | None:
+        said = self.input.speak(sentence.pcm)
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait([said, ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+        return said.result() if said.done() and not said.cancelled() else None
+
     def _sound_between(self, start_mono: float, end_mono: float) -> float:
         return sum(
             max(0.0, min(sound.end_mono, end_mono) - max(sound.start_mono, start_mono))
@@ -125,15 +145,14 @@ class Caller:
     async def _first_sound(self, after_mono: float) -> None:
         """Waits for sound after a time, as long as patience lasts."""
         while self.ears.first_sound_after(after_mono) is None:
-            if time.monotonic() - after_mono >= self.manners.patience_s:
+            if self._ended.is_set() or time.monotonic() - after_mono >= self.manners.patience_s:
                 return
             await asyncio.sleep(_LOOK_S)
 
-    async def _quiet(self, gap_s: float) -> None:
+    async def _quiet(self, gap_s: float, since_mono: float = 0.0) -> None:
         """Waits until there was no sound for so long; while a speech is under way, as long as patience lasts."""
-        began_mono = time.monotonic()
-        while True:
-            quiet_s = time.monotonic() - max(self.ears.last_sound() or 0.0, began_mono - gap_s)
+        while not self._ended.is_set():
+            quiet_s = time.monotonic() - max(self.ears.last_sound() or 0.0, since_mono)
             if quiet_s >= (self.manners.patience_s if self.output.pending else gap_s):
                 return
             await asyncio.sleep(_LOOK_S)

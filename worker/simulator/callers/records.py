@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
@@ -44,9 +45,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     dead_air_p95_s: float | None
     dead_air_max_s: float | None
     longest_gap_s: float
+    closed: bool = False
+    """Whether the other side ended the call."""
 
     @classmethod
-    def of(cls, caller: str, turns: Sequence[Turn]) -> Summary:
+    def of(cls, caller: str, turns: Sequence[Turn], *, closed: bool = False) -> Summary:
         """The summary of a call's turns."""
         waits = sorted(turn.dead_air_s for turn in turns if turn.dead_air_s is not None)
         return cls(
@@ -58,6 +61,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             dead_air_p95_s=percentile(waits, 0.95),
             dead_air_max_s=waits[-1] if waits else None,
             longest_gap_s=max((turn.gap_s for turn in turns), default=0.0),
+            closed=closed,
         )
 
 
@@ -87,8 +91,8 @@ def judge(expected: Sequence[str], heard: Sequence[str]) -> Judgement:
             surplus += heard[b0:b1]
     known = set(expected)
     # A word heard out of its order but only once is neither lost nor said twice.
-    moved = [word for word in lost if word in surplus]
-    for word in moved:
+    moved = Counter(lost) & Counter(surplus)
+    for word in moved.elements():
         lost.remove(word)
         surplus.remove(word)
     return Judgement(

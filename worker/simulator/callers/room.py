@@ -44,6 +44,8 @@ async def call_room(
             task.add_done_callback(listening.discard)
 
     cast("Any", room).on("track_subscribed", heard)
+    cast("Any", room).on("track_unsubscribed", caller.call_ended)
+    cast("Any", room).on("disconnected", caller.call_ended)
     source = rtc.AudioSource(MIC_RATE, 1, queue_size_ms=200)
     speaking: asyncio.Task[None] | None = None
     try:
