@@ -1,0 +1,206 @@
+"""The rules that judge a target by its outcomes: run, rate, quorum, degraded, slow. Nothing here changes state.
+
+Each returns a `Finding` (rule, words, numbers) or None. Words are for operators; numbers are what the rule saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import floor, log2
+from typing import NamedTuple
+
+from supervisor.core.state import EngineState, Evidence, TargetRec, WorkerTarget
+from supervisor.core.stats import wilson_lower
+
+
+class Finding(NamedTuple):
+    """What a rule found."""
+
+    rule: str
+    reason: str
+    numbers: Evidence
+
+
+class Quorum(NamedTuple):
+    """Who is bad on a target among the workers active on it.
+
+    lone: only one worker is active although others that have calls could use it, and none of them has
+    confirmed by a probe: what this one worker sees may be its own trouble.
+    """
+
+    bad: tuple[WorkerTarget, ...]
+    active: int
+    lone: bool
+
+    @property
+    def met(self) -> bool:
+        return self.active > 0 and 2 * len(self.bad) > self.active
+
+
+def attempts_per_s(target: TargetRec) -> float:
+    """Attempts started a second, over the last 10 s."""
+    return target.w10.sums(target.totals).started / 10.0
+
+
+def active_parts(target: TargetRec, now_ms: int, window_ms: int) -> list[WorkerTarget]:
+    """Live workers with an attempt on the target within the window."""
+    since = now_ms - window_ms
+    return [p for p in target.workers.values() if p.active_at_ms > since and p.worker.live(now_ms)]
+
+
+def quorum(
+    target: TargetRec,
+    now_ms: int,
+    *,
+    failed_probes: Collection[str] = (),
+    by_share: bool = False,
+    ramp: bool = False,
+) -> Quorum:
+    """Which active workers are bad.
+
+    Bad: the newest `bad_run` outcomes of the worker are faults or overdue (one is enough among many workers,
+    once suspicion probes have failed, and in a ramp, of which only what happened since its begin counts); or a
+    probe that it ran failed; or, `by_share`, at least half of what it finished in 10 s was faults.
+    """
+    policy = target.policy
+    window = min(policy.active_ms, now_ms - target.v.since_at_ms + 1) if ramp else policy.active_ms
+    active = active_parts(target, now_ms, window)
+    names = {part.worker.id for part in active}
+    easily = ramp or failed_probes or len(active) > policy.many_workers
+    need = policy.bad_run_many if easily else policy.bad_run
+    fresh = now_ms - policy.run_forget_ms
+    bad: list[WorkerTarget] = []
+    for part in active:
+        run = part.run if part.run_at_ms > fresh else 0
+        if run + part.overdue - part.own_base >= need or part.worker.id in failed_probes:
+            bad.append(part)
+        elif by_share:
+            ok, faults = part.recent(2)
+            if faults and faults >= ok:
+                bad.append(part)
+    for worker in failed_probes:
+        part = target.workers.get(worker)
+        if part is not None and worker not in names:
+            bad.append(part)
+            names.add(worker)
+    lone = len(names) == 1 and any(
+        p.worker.id not in names and p.worker.sessions and not p.worker.draining and p.worker.live(now_ms)
+        for p in target.workers.values()
+    )
+    return Quorum(tuple(bad), len(names), lone)
+
+
+def run_needed(target: TargetRec) -> int:
+    """N: faults in a row that condemn at the present traffic."""
+    policy = target.policy
+    return policy.run_base + floor(policy.run_per_doubling * log2(max(1.0, attempts_per_s(target))))
+
+
+def run_rule(target: TargetRec) -> Finding | None:
+    """Faults and overdue attempts in a row, over the fleet, no completion between."""
+    run, needed = target.fleet_run, run_needed(target)
+    if run < needed:
+        return None
+    numbers: Evidence = {
+        "run": run,
+        "needed": needed,
+        "overdue": target.overdue_run,
+        "attempts_per_s": round(attempts_per_s(target), 2),
+    }
+    waiting = f", {target.overdue_run} of them still waiting" if target.overdue_run else ""
+    return Finding(
+        "run", f"{run} attempts in a row failed{waiting}, none completed between (limit {needed})", numbers
+    )
+
+
+def rate_rule(target: TargetRec) -> Finding | None:
+    """Most of what finished in the last 10 s failed, beyond chance."""
+    policy = target.policy
+    counts = target.w10.sums(target.totals)
+    if counts.finished < policy.rate_finished:
+        return None
+    bound = wilson_lower(counts.faults, counts.finished, policy.z)
+    if bound < policy.rate_bound:
+        return None
+    numbers: Evidence = {"faults": counts.faults, "finished": counts.finished, "bound": round(bound, 3)}
+    reason = f"{counts.faults} of {counts.finished} failed in 10 s: surely at least {bound:.0%} do"
+    return Finding("rate", reason, numbers)
+
+
+def degraded_rule(state: EngineState, target: TargetRec, now_ms: int) -> Finding | None:
+    """Too many faults or slow first outputs for a first choice, too few to shut it."""
+    policy = target.policy
+    counts = target.w10.sums(target.totals)
+    if counts.faults and counts.finished >= policy.degraded_finished:
+        bound = wilson_lower(counts.faults, counts.finished, policy.z)
+        if bound >= policy.degraded_bound and _widespread(target, now_ms, 2, policy.degraded_bound / 2):
+            return _often("10 s", counts.faults, counts.finished, bound)
+    long = target.w60.sums(target.totals)
+    if long.faults and long.finished >= policy.degraded_long_finished:
+        many = state.sessions > policy.many_sessions
+        limit = policy.degraded_long_bound_many if many else policy.degraded_long_bound
+        bound = wilson_lower(long.faults, long.finished, policy.degraded_long_z)
+        if bound >= limit and _widespread(target, now_ms, 12, limit / 2):
+            return _often("60 s", long.faults, long.finished, bound)
+    return slow_rule(target)
+
+
+def slow_rule(target: TargetRec) -> Finding | None:
+    """Most of the last ten first outputs, all within 60 s, were over the budget."""
+    policy = target.policy
+    slow = target.slow_bits.bit_count()
+    if slow < policy.slow_of_ten:
+        return None
+    long = target.w60.sums(target.totals)
+    if long.first < 10 or not long.slow:
+        return None
+    reason = f"{slow} of the last 10 first outputs took longer than {policy.slow_ms} ms"
+    return Finding("slow", reason, {"slow": slow, "of": 10, "budget_ms": policy.slow_ms})
+
+
+def quiet(target: TargetRec) -> bool:
+    """Whether a degraded target looks well now; it must for a while to be cleared."""
+    policy = target.policy
+    counts, long = target.w10.sums(target.totals), target.w60.sums(target.totals)
+    return (
+        wilson_lower(counts.faults, counts.finished, policy.z) < policy.clear_bound
+        and wilson_lower(long.faults, long.finished, policy.degraded_long_z) < policy.clear_long_bound
+        and slow_rule(target) is None
+    )
+
+
+def ramp_rule(target: TargetRec) -> Finding | None:
+    """Whether a ramp goes wrong; one fault alone never ends it."""
+    policy = target.policy
+    counts = target.totals.since(target.counts_at_ramp)
+    run = target.fleet_run
+    if run >= policy.ramp_run:
+        return Finding("ramp", f"{run} attempts in a row failed while ramping", {"run": run})
+    if counts.faults < policy.ramp_faults:
+        return None
+    bound = wilson_lower(counts.faults, counts.finished, policy.z)
+    if bound < policy.ramp_bound:
+        return None
+    numbers: Evidence = {"faults": counts.faults, "finished": counts.finished, "bound": round(bound, 3)}
+    return Finding("ramp", f"{counts.faults} of {counts.finished} failed while ramping", numbers)
+
+
+def _often(window: str, faults: int, finished: int, bound: float) -> Finding:
+    numbers: Evidence = {"faults": faults, "finished": finished, "bound": round(bound, 3), "window": window}
+    return Finding(
+        "degraded", f"{faults} of {finished} failed in {window}: surely at least {bound:.0%} do", numbers
+    )
+
+
+def _widespread(target: TargetRec, now_ms: int, slots: int, share: float) -> bool:
+    """More than half of the workers that finished something see at least `share` of it fail.
+
+    Without it one broken worker of four, a quarter of all outcomes, would degrade what works for the others.
+    """
+    saw = having = 0
+    for part in active_parts(target, now_ms, max(target.policy.active_ms, slots * 5_000)):
+        ok, faults = part.recent(slots)
+        if ok + faults:
+            having += 1
+            saw += faults >= share * (ok + faults) and faults > 0
+    return 2 * saw > having

@@ -1,0 +1,120 @@
+"""A short run in a quiet fleet is looked into by probes, instead of waiting for callers to pay for the rest.
+
+Rules: probes follow one another, on different workers where there are some, least suspect first; all must fail;
+one good probe ends the suspicion and breaks the run. A probe that proves nothing counts for nothing.
+"""
+
+from __future__ import annotations
+
+from supervisor.core import probing
+from supervisor.core.context import Context
+from supervisor.core.evidence import Finding, attempts_per_s, quorum
+from supervisor.core.state import Suspicion, TargetRec
+from supervisor.wire.vocabulary import State
+
+MAX_TRIES = 6  # probes that proved nothing before a suspicion is dropped
+_REFUTED_CAP = 5  # the pause doubles at most so often: 10 s to 5 min
+_HINT_MS = 60_000  # how long a failed check counts as a hint
+_SUSPECTED = frozenset({State.HEALTHY, State.DEGRADED, State.LIMITED, State.RAMPING})
+
+
+def consider(ctx: Context, target: TargetRec) -> None:
+    """Start a suspicion when the run calls for one."""
+    policy, now = target.policy, ctx.now_ms
+    if target.suspicion is not None or now < target.suspect_next_ms or target.v.state not in _SUSPECTED:
+        return
+    needed = 1 if _hinted(ctx, target) else policy.suspect_run
+    if target.fleet_run < needed:
+        return
+    # Local breakers may have stopped the traffic: what comes now counts, not what came before.
+    newest = target.w10.last(4, target.totals).started / 2.0
+    if min(attempts_per_s(target), newest) >= policy.suspect_rate and not quorum(target, now).lone:
+        return
+    start(ctx, target)
+
+
+def start(ctx: Context, target: TargetRec) -> None:
+    """Begin now; the first probe goes out with this step. At most one suspicion every 10 s."""
+    if target.suspicion is None and ctx.now_ms >= target.suspect_next_ms:
+        target.suspicion = Suspicion(ctx.now_ms)
+        target.suspect_next_ms = ctx.now_ms + target.policy.suspect_every_ms
+        advance(ctx, target)
+
+
+def advance(ctx: Context, target: TargetRec) -> None:
+    """Send the next probe when its time has come; give up what leads nowhere."""
+    doubt = target.suspicion
+    if doubt is None or target.probe is not None:
+        return
+    policy = target.policy
+    enough = len(doubt.failed) >= policy.suspect_probes
+    if doubt.tries >= MAX_TRIES or ctx.now_ms - doubt.started_at_ms > 3 * policy.suspect_every_ms:
+        target.suspicion = None
+    elif enough:
+        if ctx.now_ms >= target.suspect_next_ms and ctx.now_ms >= doubt.next_at_ms + policy.suspect_every_ms:
+            target.suspicion = None  # it failed to convince: look again
+    elif ctx.now_ms >= doubt.next_at_ms:
+        part = probing.least_suspect(target, ctx.now_ms, doubt.failed)
+        if part is None or probing.over_cap(target, ctx.now_ms):
+            target.suspicion = None
+            return
+        doubt.tries += 1
+        # A healthy target answers a minimal request in about the time of its first output.
+        overdue_ms = target.overdue_ms or round(policy.overdue_share * policy.first_output_ms)
+        budget = min(policy.probe_budget_ms, max(policy.suspect_budget_ms, 2 * overdue_ms))
+        reason = f"{target.fleet_run} attempts in a row failed"
+        probing.send(ctx, target, part, "suspicion", budget, reason)
+
+
+def failed_workers(target: TargetRec) -> tuple[str, ...]:
+    """Who ran the failed probes, once enough of them have failed; else nobody."""
+    doubt = target.suspicion
+    if doubt is None or len(doubt.failed) < target.policy.suspect_probes:
+        return ()
+    return tuple(doubt.failed)
+
+
+def finding(target: TargetRec, failed: tuple[str, ...]) -> Finding:
+    """What the failed probes say."""
+    run = target.fleet_run
+    numbers: dict[str, float | int | str] = {"run": run, "probes_failed": len(failed)}
+    return Finding(
+        "suspicion", f"{run} attempts in a row failed, then {len(failed)} probes failed too", numbers
+    )
+
+
+def on_fault(ctx: Context, target: TargetRec, worker: str) -> None:
+    """A suspicion probe failed."""
+    if target.suspicion is not None:
+        target.suspicion.failed.append(worker)
+        target.suspicion.next_at_ms = ctx.now_ms
+        advance(ctx, target)
+
+
+def on_nothing(ctx: Context, target: TargetRec) -> None:
+    """A suspicion probe was lost or proved nothing: another worker next."""
+    if target.suspicion is not None:
+        target.suspicion.next_at_ms = ctx.now_ms + 200
+
+
+def on_good(ctx: Context, target: TargetRec) -> None:
+    """A suspicion probe came to a good end: the target works, whoever fails must look at himself."""
+    policy = target.policy
+    strong = target.fleet_run >= policy.run_base
+    target.suspicion = None
+    # Refuted again and again while one worker goes on failing: ask less often, at most every five minutes.
+    target.refuted = min(_REFUTED_CAP, target.refuted + 1) if strong else 0
+    target.suspect_next_ms = ctx.now_ms + policy.suspect_every_ms * 2**target.refuted
+    break_run(target)
+
+
+def break_run(target: TargetRec) -> None:
+    """Something completed outside the reports: no run goes on over it."""
+    target.run = target.run_first = 0
+    target.first_seq += 1
+    target.overdue_run = 0
+
+
+def _hinted(ctx: Context, target: TargetRec) -> bool:
+    checks = ctx.state.checks.get(target.provider)
+    return bool(checks) and any(not c.ok and ctx.now_ms - c.at_ms < _HINT_MS for c in checks.values())
