@@ -152,7 +152,7 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     overdue_ms: Count = 1600
     hedge_ms: Count = 0
     retry_ratio: Share = 0.1
-    retry_floor: Share = 0.0
+    retry_floor: Annotated[float, Meta(ge=0.0, le=100_000.0)] = 0.0
     hold_off_until_at_ms: Count = 0
     reason: Text = ""
     ttl_ms: Count = 600_000
