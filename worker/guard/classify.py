@@ -86,7 +86,9 @@ def _kind(
     if any(name in _LOCAL_TYPES for name in exc_types) or any(word in text for word in _LOCAL_TEXTS):
         return FaultKind.LOCAL
     said = table.codes.get(code) or GENERIC.codes.get(code) if code else None
-    if said is not None and not (said is FaultKind.BAD_REQUEST and status in {401, 403, 404, 429}):
+    # A request too large for the limit (413) will not fit later either, whatever its code says of rates.
+    overruled = status in {413, 422} or (said is FaultKind.BAD_REQUEST and status in {401, 403, 404, 429})
+    if said is not None and not overruled:
         return said
     if 100 <= status < 1000:
         return _by_status(table, status, text)

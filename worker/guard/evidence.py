@@ -99,6 +99,7 @@ def _leave(exc: BaseException) -> Evidence:
 def dig(exc: BaseException) -> Evidence:
     """Plain values of an exception and of what hangs on it."""
     status, code, request_id = 0, "", ""
+    kind = ""  # `error.type` says less than a status: it counts only in a stream, where there is none
     texts: list[str] = []
     headers: dict[str, str] = {}
     types: list[str] = []
@@ -108,6 +109,7 @@ def dig(exc: BaseException) -> Evidence:
         body = getattr(link, "body", None)
         inner = _error_of(body)
         code = code or _word(_code(link)) or _word(_first(inner, "code", "error_code", "err_code"))
+        kind = kind or _word(_first(inner, "type"))
         status = status or _number(_first(inner, "status_code", "status", "code"))
         request_id = (
             request_id or _word(getattr(link, "request_id", None)) or _word(_first(inner, "request_id"))
@@ -122,7 +124,7 @@ def dig(exc: BaseException) -> Evidence:
         request_id = request_id or _word(_first(said, "request_id"))
         text = _message(said) or text
     if not code:
-        code = headers.get("dg-error", "")
+        code = headers.get("dg-error", "") or ("" if status > 0 else kind)
     if not request_id:
         request_id = next((headers[name] for name in _IDS if name in headers), "")
     return Evidence(status, code, text[:_MAX_TEXT], headers, tuple(types), request_id)

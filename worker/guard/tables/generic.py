@@ -21,6 +21,7 @@ TABLE = Table(
         "context_length_exceeded": K.BAD_REQUEST,
         "invalid_request_error": K.BAD_REQUEST,
         "server_error": K.SERVER,
+        "internal_server_error": K.SERVER,
     },
     texts=(
         ("invalid api key", K.AUTHENTICATION),
@@ -32,6 +33,8 @@ TABLE = Table(
         ("rate limit", K.RATE_LIMIT),
         ("over capacity", K.OVERLOADED),
         ("overloaded", K.OVERLOADED),
+        ("service unavailable", K.OVERLOADED),
+        ("internal server error", K.SERVER),
     ),
     statuses={
         400: K.BAD_REQUEST,

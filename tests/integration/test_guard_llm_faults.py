@@ -1,0 +1,407 @@
+"""GuardedLLM over the real Groq and OpenAI plugins and the stand-ins: every fault, before and after output."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from livekit.agents import APIConnectionError, APIError, APIStatusError, APITimeoutError, function_tool, llm
+from livekit.plugins import groq, openai
+
+from supervisor.wire.vocabulary import FaultKind, Phase, State
+from tests.support.noted_link import NotedLink
+from tests.support.simulated import Reply, ask
+from tests.support.waiting import wait_until
+from worker.guard.errors import guard_fault
+from worker.guard.llm import GuardedLLM
+from worker.guard.routing import GuardOptions, HedgeBudget
+from worker.providers import Clients
+from worker.simulator.answers import ContinueMode, answer_for
+from worker.simulator.server import SimulatorServer
+from worker.simulator.stand import Options
+
+FIRST = "llm:groq:llama-3.3-70b-versatile"
+SECOND = "llm:openai:gpt-4.1-mini"
+QUESTION = "What is there to see in the old harbour?"
+
+
+@dataclass
+class Bench:
+    """A guard over two stand-ins."""
+
+    sim: SimulatorServer
+    link: NotedLink
+    guarded: GuardedLLM
+    errors: list[Any]
+
+    async def ask(self, question: str = QUESTION, **kwargs: Any) -> Reply:
+        return await ask(self.guarded, ("user", question), **kwargs)
+
+    def asked(self, provider: str) -> int:
+        return len(self.sim.requests(role="llm", provider=provider))
+
+
+@contextlib.asynccontextmanager
+async def benched(
+    *, options: GuardOptions | None = None, key: str = "good", children: int = 2, **kwargs: Any
+) -> AsyncGenerator[Bench]:
+    clients = Clients()
+    async with SimulatorServer(options=Options(llm_first_token_s=0.02, llm_token_s=0.002)) as sim:
+        plugins: list[llm.LLM[Any]] = [
+            groq.LLM(api_key=key, client=clients.sdk(sim.base_url("groq"), key)),
+            openai.LLM(model="gpt-4.1-mini", client=clients.sdk(sim.base_url("openai"), "good")),
+        ]
+        link = NotedLink()
+        link.deadlines(FIRST, SECOND, first_output_ms=400, stall_ms=400)
+        guarded = GuardedLLM(plugins[:children], link, session="call-1", options=options, **kwargs)
+        errors: list[Any] = []
+        guarded.on("error", errors.append)  # pyright: ignore[reportUnknownMemberType] - livekit leaves the event open
+        try:
+            yield Bench(sim, link, guarded, errors)
+        finally:
+            await guarded.aclose()
+            await clients.aclose()
+    assert link.double_ends == 0
+    assert all(attempt.end for attempt in link.attempts), "every attempt has an end"
+
+
+async def test_a_healthy_model_answers_alone() -> None:
+    async with benched() as bench:
+        reply = await bench.ask()
+        assert reply.text == answer_for(QUESTION)
+        assert reply.usage is not None
+        assert bench.link.ends() == [(FIRST, "ok")]
+        assert bench.link.attempts[0].use.tokens == reply.usage.total_tokens
+        assert bench.link.attempts[0].first_output_ms is not None
+        assert bench.asked("openai") == 0
+        assert bench.errors == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ({"fault": "status", "status": 503}, FaultKind.OVERLOADED),
+        ({"fault": "status", "status": 500}, FaultKind.SERVER),
+        ({"fault": "status", "status": 401}, FaultKind.AUTHENTICATION),
+        ({"fault": "status", "status": 403}, FaultKind.PERMISSION),
+        ({"fault": "status", "status": 429, "retry_after": 7}, FaultKind.RATE_LIMIT),
+        ({"fault": "status", "status": 498}, FaultKind.OVERLOADED),
+        ({"fault": "status", "status": 404}, FaultKind.MODEL_UNAVAILABLE),
+        ({"fault": "status", "status": 400}, FaultKind.BAD_REQUEST),
+        ({"fault": "hang"}, FaultKind.FIRST_OUTPUT_TIMEOUT),
+        ({"fault": "slow", "delay_s": 20}, FaultKind.FIRST_OUTPUT_TIMEOUT),
+        ({"fault": "refuse"}, FaultKind.CONNECT),
+        ({"fault": "cut", "after_chunks": 0}, FaultKind.CONNECT),
+        ({"fault": "empty"}, FaultKind.EMPTY),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(value.get("status") or value["fault"]),
+)
+async def test_a_fault_before_the_first_word_is_the_next_models_turn(
+    fault: dict[str, object], kind: FaultKind
+) -> None:
+    async with benched() as bench:
+        bench.sim.set_fault("llm", "groq", fault)
+        reply = await bench.ask()
+        assert reply.text == answer_for(QUESTION)
+        assert bench.link.ends() == [(FIRST, kind.value), (SECOND, "ok")]
+        event = bench.link.attempts[0].event
+        assert event is not None
+        assert (event.action, event.session, event.turn, event.attempt) == ("next", "call-1", 1, 1)
+        assert event.status == fault.get("status", 0)
+        assert event.phase is not Phase.MID_STREAM
+        assert bench.errors == [], "the session hears nothing of a fault that was mended"
+
+
+async def test_retry_after_of_a_429_is_passed_on() -> None:
+    async with benched() as bench:
+        bench.sim.set_fault("llm", "groq", "status", status=429, retry_after=7)
+        seen: list[int] = []
+        failed = bench.link.failed
+
+        def spy(attempt: int, kind: FaultKind, event: Any = None, retry_after_ms: int = 0) -> None:
+            seen.append(retry_after_ms)
+            failed(attempt, kind, event, retry_after_ms)
+
+        bench.link.failed = spy
+        await bench.ask()
+        assert seen == [7000]
+
+
+@pytest.mark.parametrize("mode", ["continue", "repeat3", "restart"])
+@pytest.mark.parametrize("after", [1, 2, 3, 7, 11])
+@pytest.mark.parametrize("how", ["broken", "clean", "error"])
+async def test_a_cut_answer_goes_on_without_a_word_lost_or_twice(
+    mode: ContinueMode, after: int, how: str
+) -> None:
+    async with benched() as bench:
+        await bench.ask("Warm up, please.")  # so that usage is known to come
+        bench.sim.set_continue("openai", "gpt-4.1-mini", mode)
+        fields: dict[str, object] = {"after_chunks": after, "fault": "cut", "clean": how == "clean"}
+        if how == "error":
+            fields = {"after_chunks": after, "fault": "status", "status": 503, "mid_stream": True}
+        bench.sim.set_fault("llm", "groq", fields)
+        bench.link.attempts.clear()
+        reply = await bench.ask()
+        assert reply.text.split() == answer_for(QUESTION).split()
+        first, second = bench.link.attempts
+        assert (first.target, second.target, second.end) == (FIRST, SECOND, "ok")
+        assert first.event is not None
+        assert (first.event.action, first.event.phase) == ("continue", Phase.MID_STREAM)
+        expected = {"broken": "cut", "clean": "cut", "error": "server"}[how]
+        assert first.kind is not None
+        assert first.kind.value == expected
+        assert bench.errors == []
+
+
+async def test_a_stream_that_stops_moving_is_cut_off() -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, stall_ms=120)
+        # The stand-in's pace is that of the server: a word every 20 s after the first.
+        bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=20.0)
+        reply = Reply()
+        asking = asyncio.ensure_future(bench.ask(into=reply))
+        await wait_until(lambda: reply.text, "the first word")
+        bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=0.001)
+        await asking
+        assert reply.text.split() == answer_for(QUESTION).split()
+        assert bench.link.ends() == [(FIRST, "stalled"), (SECOND, "ok")]
+
+
+async def test_both_cut_goes_back_to_the_first() -> None:
+    async with benched() as bench:
+        bench.sim.set_fault("llm", "groq", "cut", after_chunks=4, share=0.5)
+        bench.sim.set_fault("llm", "openai", "cut", after_chunks=3)
+        await bench.ask("Warm up, please.")
+        bench.link.attempts.clear()
+        reply = await bench.ask()
+        assert reply.text.split() == answer_for(QUESTION).split()
+        assert bench.link.ends() == [(FIRST, "cut"), (SECOND, "cut"), (FIRST, "ok")]
+
+
+async def test_one_model_continues_its_own_answer() -> None:
+    async with benched(children=1) as bench:
+        await bench.ask("Warm up, please.")
+        bench.sim.set_fault("llm", "groq", "cut", after_chunks=5, share=0.5)
+        await bench.ask("Takes the good half of the share.")
+        bench.link.attempts.clear()
+        reply = await bench.ask()
+        assert reply.text.split() == answer_for(QUESTION).split()
+        assert bench.link.ends() == [(FIRST, "cut"), (FIRST, "ok")]
+
+
+async def test_without_continuation_a_cut_answer_is_an_error() -> None:
+    async with benched(continue_answers=False) as bench:
+        bench.sim.set_fault("llm", "groq", "cut", after_chunks=3)
+        reply = Reply()
+        with pytest.raises(APIConnectionError) as caught:
+            await bench.ask(into=reply)
+        assert reply.text.split() == answer_for(QUESTION).split()[: len(reply.text.split())]
+        fault = guard_fault(caught.value)
+        assert fault is not None
+        assert fault.kind is FaultKind.CUT
+        assert bench.asked("openai") == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"fault": "status", "status": 503}, APIStatusError),
+        ({"fault": "hang"}, APITimeoutError),
+        ({"fault": "refuse"}, APIConnectionError),
+        ({"fault": "empty"}, APIConnectionError),
+        ({"fault": "status", "status": 401}, APIStatusError),
+    ],
+    ids=["503", "hang", "refuse", "empty", "401"],
+)
+async def test_when_all_fail_the_session_hears_of_it_once(
+    fault: dict[str, object], error: type[APIError]
+) -> None:
+    async with benched(
+        key="gsk_thisIsTheSecretKey1234567890", options=GuardOptions(latency_budget_ms=900)
+    ) as bench:
+        bench.sim.set_fault("llm", "groq", fault)
+        bench.sim.set_fault("llm", "openai", fault)
+        with pytest.raises(error) as caught:
+            await bench.ask()
+        assert not caught.value.retryable
+        assert guard_fault(caught.value) is not None
+        assert len(bench.errors) == 1
+        assert bench.errors[0].recoverable is False
+        assert "thisIsTheSecretKey" not in repr(caught.value) + str(caught.value)
+        link: BaseException | None = caught.value
+        while link is not None:
+            assert type(link).__module__.startswith(("livekit", "builtins")), (
+                "no SDK error with a key hangs on it"
+            )
+            link = link.__cause__ or link.__context__
+        last = bench.link.attempts[-1].event
+        assert last is not None
+        assert last.action.startswith("gave_up:")
+
+
+async def test_a_server_error_everywhere_is_retried_within_the_budget_only() -> None:
+    async with benched(options=GuardOptions(latency_budget_ms=2500)) as bench:
+        bench.sim.set_fault("llm", "groq", "status", status=503)
+        bench.sim.set_fault("llm", "openai", "status", status=503)
+        with pytest.raises(APIStatusError):
+            await bench.ask()
+        # Each is asked, then each once more (max_attempts 2), and no more.
+        assert [target for target, _ in bench.link.ends()] == [FIRST, SECOND, FIRST, SECOND]
+
+
+async def test_in_panic_nothing_is_retried() -> None:
+    async with benched() as bench:
+        for target in (FIRST, SECOND):
+            bench.link.rule(target, state=State.UNHEALTHY, admit=0.0)
+        bench.sim.set_fault("llm", "groq", "status", status=503)
+        bench.sim.set_fault("llm", "openai", "status", status=503)
+        with pytest.raises(APIStatusError):
+            await bench.ask()
+        assert [target for target, _ in bench.link.ends()] == [FIRST, SECOND]
+
+
+async def test_a_condemned_target_is_not_asked() -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, state=State.UNHEALTHY, admit=0.0, rank=1)
+        bench.link.rule(SECOND, rank=0)
+        await bench.ask()
+        assert bench.link.ends() == [(SECOND, "ok")]
+        assert bench.asked("groq") == 0
+
+
+async def test_a_verdict_in_mid_wait_moves_on_at_once() -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, first_output_ms=60_000)
+        bench.sim.set_fault("llm", "groq", "hang")
+        asking = asyncio.ensure_future(bench.ask())
+        await wait_until(lambda: bench.asked("groq"), "the hanging request")
+        bench.link.rule(FIRST, state=State.UNHEALTHY, admit=0.0)
+        reply = await asyncio.wait_for(asking, 5)
+        assert reply.text == answer_for(QUESTION)
+        assert bench.link.ends() == [(FIRST, "abandoned"), (SECOND, "ok")]
+
+
+async def test_a_verdict_without_an_alternative_lets_it_wait() -> None:
+    async with benched(children=1) as bench:
+        bench.link.rule(FIRST, first_output_ms=5_000)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.3)
+        asking = asyncio.ensure_future(bench.ask())
+        await wait_until(lambda: bench.asked("groq"), "the slow request")
+        bench.link.rule(FIRST, state=State.UNHEALTHY, admit=0.0)
+        assert (await asking).text == answer_for(QUESTION)
+        assert bench.link.ends() == [(FIRST, "ok")]
+
+
+async def test_a_late_model_is_hedged_and_the_first_answer_wins() -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, hedge_ms=80, first_output_ms=60_000)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=30)
+        reply = await asyncio.wait_for(bench.ask(), 5)
+        assert reply.text == answer_for(QUESTION)
+        assert bench.link.ends() == [(FIRST, "abandoned"), (SECOND, "ok")]
+
+
+async def test_a_hedge_that_fails_leaves_the_first_its_time() -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, hedge_ms=80, first_output_ms=60_000)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.4)
+        bench.sim.set_fault("llm", "openai", "status", status=503)
+        reply = await asyncio.wait_for(bench.ask(), 5)
+        assert reply.text == answer_for(QUESTION)
+        assert bench.link.ends() == [(FIRST, "ok"), (SECOND, "overloaded")]
+
+
+async def test_hedges_have_a_budget() -> None:
+    async with benched(hedges=HedgeBudget()) as bench:
+        bench.link.rule(FIRST, hedge_ms=40, first_output_ms=2_000)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.2)
+        for _ in range(3):
+            await bench.ask()
+        assert [end for target, end in bench.link.ends() if target == SECOND] == ["ok"]
+
+
+async def test_no_hedge_in_time() -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, hedge_ms=5_000)
+        await bench.ask()
+        assert bench.asked("openai") == 0
+
+
+@function_tool
+async def look_up(place: str) -> str:
+    """Look something up."""
+    return place
+
+
+async def test_a_tool_call_comes_whole_and_once() -> None:
+    async with benched() as bench:
+        reply = await bench.ask("Please use tool look_up.", tools=[look_up])
+        assert reply.calls == [("look_up", '{"place": "amber"}')]
+        assert reply.text == ""
+        assert bench.link.ends() == [(FIRST, "ok")]
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("clean", [True, False])
+async def test_half_a_tool_call_is_never_run(after: int, clean: bool) -> None:
+    async with benched() as bench:
+        await bench.ask("Warm up, please.")
+        bench.sim.set_fault("llm", "groq", "cut", after_chunks=after, clean=clean)
+        bench.link.attempts.clear()
+        reply = await bench.ask("Please use tool look_up.", tools=[look_up])
+        assert reply.calls == [("look_up", '{"place": "amber"}')], "from the second model, once"
+        (first, kind), second = bench.link.ends()
+        assert (first, second) == (FIRST, (SECOND, "ok"))
+        assert kind in {"cut", "connect"}
+
+
+async def test_arguments_that_take_long_are_no_silence() -> None:
+    async with benched() as bench:
+        bench.link.deadlines(FIRST, first_output_ms=120, stall_ms=120)
+        bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=0.09)
+        reply = await bench.ask("Please use tool look_up.", tools=[look_up])
+        assert reply.calls == [("look_up", '{"place": "amber"}')]
+        assert bench.link.ends() == [(FIRST, "ok")]
+
+
+async def test_hanging_up_is_nobodys_fault() -> None:
+    async with benched() as bench:
+        bench.sim.set_fault("llm", "groq", "hang")
+        bench.link.rule(FIRST, first_output_ms=60_000)
+        asking = asyncio.ensure_future(bench.ask())
+        await wait_until(lambda: bench.asked("groq"), "the hanging request")
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+        await wait_until(lambda: bench.link.attempts[0].end, "the attempt's end")
+        assert bench.link.ends() == [(FIRST, "abandoned")]
+        assert bench.errors == []
+
+
+async def test_metrics_of_the_model_that_answered_come_through() -> None:
+    async with benched() as bench:
+        seen: list[Any] = []
+        bench.guarded.on("metrics_collected", seen.append)  # pyright: ignore[reportUnknownMemberType] - as above
+        bench.sim.set_fault("llm", "groq", "status", status=503)
+        await bench.ask()
+        await wait_until(lambda: seen, "metrics")
+        assert [metrics.metadata.model_name for metrics in seen] == ["gpt-4.1-mini"]
+        assert bench.guarded.metrics_metadata["model_name"] == "gpt-4.1-mini"
+        assert bench.guarded.model == "llama-3.3-70b-versatile"
+
+
+async def test_the_message_in_the_fault_is_redacted() -> None:
+    key = "bad_gsk_1234567890abcdefghijkl"
+    async with benched(key=key) as bench:
+        await bench.ask()
+        event = bench.link.attempts[0].event
+        assert event is not None
+        assert event.kind is FaultKind.AUTHENTICATION
+        assert event.status == 401
+        assert event.message
+        assert key not in event.message
+        assert QUESTION not in event.message
