@@ -246,7 +246,7 @@ class Metrics:
         reading.dead = await self._records.dead_entries()
         reading.apply_lags_ms = [info.apply_lag_ms for info in (await self._records.workers()).values()]
         found = await self._records.checks()
-        reading.checks = {(check.provider, check.source): check.ok for check in found}
+        reading.checks = {(check.provider, check.source): check.ok for check in found if check.ok is not None}
         reading.redis_up = True
 
     async def render(self) -> tuple[bytes, str]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
-MAX_DETAIL = 200
-
 
 class CheckRecord(msgspec.Struct, frozen=True):
-    """The newest result of one check. `source`: `api` (host and key) or `status_page`. `at_ms`: Redis TIME."""
+    """The newest result of one check. `source`: `api` (host and key) or `status_page`. `at_ms`: Redis TIME.
+
+    ok None: it said nothing either way. every_s: how often it is looked at; much older than that is stale.
+    """
 
     provider: str
     source: str
-    ok: bool
+    ok: bool | None
     detail: str
     at_ms: int
     took_ms: int = 0
+    every_s: float = 30.0
 
     @property
     def field(self) -> str:
