@@ -1,0 +1,296 @@
+"""`GuardedSTT`: one recogniser for the session, made of several speech-to-text plugins."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from typing import Any, Final, cast
+
+from livekit import rtc
+from livekit.agents import APIConnectOptions, stt, utils, vad
+from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr
+
+from supervisor.core.admission import Route
+from supervisor.core.decide import GiveUp, Retry
+from supervisor.wire.vocabulary import FaultKind, Phase, Role
+from worker.guard.evidence import fault_of, watch
+from worker.guard.faults import Fault
+from worker.guard.names import Child, children_of, provider_of, unwrap
+from worker.guard.routing import Guard, GuardOptions, Woke
+from worker.guard.stt_ear import AnySTT, Style, recognize_once, style_of
+from worker.guard.stt_listen import Listening, SttChild
+from worker.guard.tts import api_error
+from worker.link.api import Link, Use
+
+PENALTY_BASE_S: Final = 20.0
+PENALTY_CAP_S: Final = 300.0
+"""How long a recogniser that failed this call stays behind the others while no verdict says anything."""
+
+
+class _EarGuard(Guard[AnySTT]):
+    """Routes as `Guard` does, but what has just failed in this call comes last for a while."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._failures: dict[str, tuple[int, float]] = {}
+
+    def picture(self) -> Route:
+        route = super().picture()
+        if not self._failures or route.panic:
+            return route
+        now = self.clock()
+        behind = {target for target, (_, until) in self._failures.items() if now < until}
+        return Route(tuple(sorted(route.targets, key=lambda target: target in behind)), route.panic)
+
+    def failed(self, target: str) -> None:
+        """It goes to the end of the route for a while, longer each time."""
+        times = self._failures.get(target, (0, 0.0))[0] + 1
+        pause = min(PENALTY_BASE_S * 2 ** min(times - 1, 8), PENALTY_CAP_S)
+        self._failures[target] = (times, self.clock() + pause)
+
+    def understood(self, target: str) -> None:
+        """It works again."""
+        self._failures.pop(target, None)
+
+
+class GuardedSTT(stt.STT[Any]):
+    """Several recognisers behind one face.
+
+    plugins: livekit STT plugins in the order wanted, streaming or not, or `Child`s. They belong to this guard.
+    detector: livekit's VAD; needed for plugins that do not stream, and it tells noise from speech that a
+    recogniser failed to notice. Raises ValueError without plugins, or when one needs a VAD and there is none.
+    """
+
+    def __init__(
+        self,
+        plugins: Sequence[AnySTT | Child[AnySTT]],
+        link: Link,
+        *,
+        detector: vad.VAD | None = None,
+        session: str = "",
+        session_started_at_ms: int = 0,
+        options: GuardOptions | None = None,
+        names: Mapping[int, tuple[str, str]] | None = None,
+    ) -> None:
+        children = children_of(Role.STT, plugins, names=names)
+        if not children:
+            raise ValueError("at least one stt plugin is needed")
+        for child in children:
+            own: object = getattr(child.plugin, "_vad", None)
+            if style_of(child.plugin) is Style.REQUEST and detector is None and own is None:
+                raise ValueError(
+                    f"{child.target} does not stream; give GuardedSTT a detector (livekit's VAD)"
+                )
+        said = [child.plugin.capabilities for child in children]
+        super().__init__(
+            capabilities=stt.STTCapabilities(
+                streaming=True,
+                interim_results=any(c.interim_results for c in said),
+                diarization=all(c.diarization for c in said),
+                offline_recognize=True,
+                keyterms=any(c.keyterms for c in said),
+                chat_context=any(c.chat_context for c in said),
+                manual_flush=said[0].manual_flush,
+            )
+        )
+        # `recognize()` of the plugins emits their own.
+        self._recognize_metrics_needed = False
+        self._guard = _EarGuard(
+            Role.STT,
+            children,
+            link,
+            session=session,
+            session_started_at_ms=session_started_at_ms,
+            options=options,
+        )
+        self._detector = detector
+        self._understood_last = children[0]
+        self._stops: list[Callable[[], None]] = []
+        for child in children:
+            inner = unwrap(child.plugin)
+            self._stops.append(watch(inner))
+            inner.on("metrics_collected", self._on_metrics)
+
+    @property
+    def guard(self) -> Guard[AnySTT]:
+        """The targets and what the link says about them."""
+        return self._guard
+
+    @property
+    def detector(self) -> vad.VAD | None:
+        """The VAD given."""
+        return self._detector
+
+    @property
+    def model(self) -> str:
+        """Of the plugin that listens next."""
+        return self._next().plugin.model
+
+    @property
+    def provider(self) -> str:
+        """Of the plugin that listens next."""
+        return self._next().plugin.provider
+
+    @property
+    def metrics_metadata(self) -> Any:
+        """Of the plugin that was understood last."""
+        return self._understood_last.plugin.metrics_metadata
+
+    def stream(
+        self,
+        *,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+    ) -> GuardedRecognizeStream:
+        return GuardedRecognizeStream(self, language, conn_options)
+
+    async def recognize(
+        self,
+        buffer: utils.AudioBuffer,
+        *,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+    ) -> stt.SpeechEvent:
+        """One recording. Raises livekit's `APIError` when nobody can."""
+        once = dataclasses.replace(conn_options, max_retry=0)
+        return await super().recognize(buffer, language=language, conn_options=once)
+
+    async def _recognize_impl(
+        self,
+        buffer: utils.AudioBuffer,
+        *,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        conn_options: APIConnectOptions,
+    ) -> stt.SpeechEvent:
+        turn = self._guard.turn()
+        decision = turn.next()
+        last: Fault | None = None
+        while not isinstance(decision, GiveUp):
+            if isinstance(decision, Retry) and decision.sleep_ms:
+                await asyncio.sleep(decision.sleep_ms / 1000)
+            attempt = turn.begin(turn.child(decision))
+            attempt.connected()
+            asking = asyncio.ensure_future(recognize_once(attempt.child.plugin, buffer, language=language))
+            try:
+                woke = await attempt.wait(asking)
+                if woke is Woke.READY:
+                    event = asking.result()
+                    attempt.first_output()
+                    attempt.succeeded(Use(audio_ms=int(utils.audio.calculate_audio_duration(buffer) * 1000)))
+                    return event
+            except Exception as error:  # noqa: BLE001 - whatever a plugin raises is this recogniser's failure
+                last = fault_of(error, provider_of(attempt.child.plugin), Phase.FIRST_OUTPUT)
+                decision = turn.fail(attempt, last)
+            else:
+                if woke is Woke.VERDICT:
+                    decision = turn.next()
+                else:
+                    last = Fault(FaultKind.FIRST_OUTPUT_TIMEOUT, message="no transcript came in time")
+                    decision = turn.fail(attempt, last)
+            finally:
+                asking.cancel()
+                attempt.abandoned()
+        raise api_error(Role.STT, last)
+
+    def prewarm(self) -> None:
+        self._next().plugin.prewarm()
+
+    def understood(self, child: SttChild) -> None:
+        """A transcript came."""
+        self._understood_last = child
+        self._guard.understood(child.target)
+
+    def failed(self, child: SttChild) -> None:
+        """It failed in this call."""
+        self._guard.failed(child.target)
+
+    def _update_session_keyterms(self, keyterms: list[str]) -> None:
+        for child in self._guard.children:
+            if child.plugin.capabilities.keyterms:
+                cast("Any", child.plugin)._update_session_keyterms(keyterms)
+
+    def _push_conversation_item(self, ev: Any) -> None:
+        for child in self._guard.children:
+            if child.plugin.capabilities.chat_context:
+                cast("Any", child.plugin)._push_conversation_item(ev)
+
+    async def aclose(self) -> None:
+        await self._guard.aclose()
+        for stop in self._stops:
+            stop()
+        for child in self._guard.children:
+            unwrap(child.plugin).off("metrics_collected", self._on_metrics)
+            await child.plugin.aclose()
+
+    def _next(self) -> SttChild:
+        route = self._guard.route()
+        return route[0] if route else self._guard.children[0]
+
+    def _on_metrics(self, *args: Any) -> None:
+        self.emit("metrics_collected", *args)
+
+
+class GuardedRecognizeStream(stt.RecognizeStream):
+    """Listens until it is closed or its input ends."""
+
+    def __init__(
+        self, guarded: GuardedSTT, language: NotGivenOr[str], conn_options: APIConnectOptions
+    ) -> None:
+        once = dataclasses.replace(conn_options, max_retry=0)
+        super().__init__(stt=guarded, conn_options=once)  # pyright: ignore[reportUnknownMemberType] - livekit's STT is generic without a default
+        self._guarded = guarded
+        self._language = language
+
+    @property
+    def guard(self) -> Guard[AnySTT]:
+        """For `Listening`, as all below."""
+        return self._guarded.guard
+
+    @property
+    def detector(self) -> vad.VAD | None:
+        return self._guarded.detector
+
+    @property
+    def language(self) -> NotGivenOr[str]:
+        return self._language
+
+    def emit_event(self, event: stt.SpeechEvent, context: Any) -> None:
+        if context is not None:
+            self.context = context
+        if not self._event_ch.closed:
+            self._event_ch.send_nowait(event)
+
+    def complain(self, fault: Fault | None, *, recoverable: bool) -> None:
+        # An event, not an exception: raising would end the stream, and with it what the caller said.
+        self._emit_error(self.error_for(fault), recoverable=recoverable)
+
+    def error_for(self, fault: Fault | None) -> Exception:
+        return api_error(Role.STT, fault)
+
+    def understood(self, child: SttChild) -> None:
+        self._guarded.understood(child)
+
+    def failed(self, child: SttChild) -> None:
+        self._guarded.failed(child)
+
+    async def _run(self) -> None:
+        listening = Listening(self)
+        feeding = asyncio.create_task(self._feed(listening), name="guard.stt.feed")
+        try:
+            await listening.run()
+        finally:
+            await utils.aio.cancel_and_wait(feeding)
+
+    async def _feed(self, listening: Listening) -> None:
+        async for item in self._input_ch:
+            if isinstance(item, rtc.AudioFrame):
+                listening.hear(item)
+            elif not self._input_ch.closed:
+                listening.flush()
+        listening.end()
+
+    async def _metrics_monitor_task(self, event_aiter: AsyncIterable[stt.SpeechEvent]) -> None:
+        """The recognisers' own metrics are passed on; these would count everything twice."""
+        async for _ in event_aiter:
+            pass

@@ -1,0 +1,511 @@
+"""Listening through a whole call, whichever recognisers it takes. The heart of `GuardedSTT`.
+
+Rules: an utterance is an attempt; the sound since the last final transcript is kept and played to the next
+recogniser at once, so no word is lost; interim transcripts replace each other, final ones add up; the session
+hears one start and one end of speech an utterance. When nobody can listen the stream does not end: it says so
+once as an error event, waits inside, and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+from livekit import rtc
+from livekit.agents import stt, vad
+from livekit.agents.types import NotGivenOr
+
+from supervisor.core.decide import GiveUp, Retry, TryNext
+from supervisor.wire.vocabulary import FaultKind, Phase
+from worker.guard.attempt import Attempt
+from worker.guard.faults import Fault
+from worker.guard.names import Child
+from worker.guard.routing import Guard, Turn
+from worker.guard.stt_ear import Answered, AnySTT, Asked, EarEvent, EarStream, Style, text_of
+from worker.guard.stt_speech_check import SpeechCheck
+from worker.guard.stt_tape import Meter, Tape
+from worker.link.api import Use
+
+BEGIN_SPEECH_S: Final = 0.2
+"""Loud sound after which an utterance has begun, as far as the attempt's clock is concerned."""
+SURE_SPEECH_S: Final = 0.5
+"""Loud sound that a recogniser must have noticed: less may be a cough, and nobody owes an answer to it."""
+WORDY_SPEECH_S: Final = 1.0
+"""Loud sound that has words in it: an empty transcript of it is asked for again elsewhere."""
+QUIET_S: Final = 1.0
+"""Silence after which sound too short for an answer is forgotten."""
+SECOND_OPINION_EVERY_S: Final = 20.0
+OUTAGE_BASE_S: Final = 0.5
+OUTAGE_CAP_S: Final = 5.0
+COMPLAIN_EVERY_S: Final = 10.0
+
+Kind = stt.SpeechEventType
+SttChild = Child[AnySTT]
+
+
+class Room(Protocol):
+    """What listening needs of its stream and its `GuardedSTT`."""
+
+    @property
+    def guard(self) -> Guard[AnySTT]: ...
+    @property
+    def detector(self) -> vad.VAD | None: ...
+    @property
+    def language(self) -> NotGivenOr[str]: ...
+    @property
+    def start_time_offset(self) -> float: ...
+    def emit_event(self, event: stt.SpeechEvent, context: Any) -> None: ...
+    def complain(self, fault: Fault | None, *, recoverable: bool) -> None: ...
+    def error_for(self, fault: Fault | None) -> Exception: ...
+    def understood(self, child: SttChild) -> None: ...
+    def failed(self, child: SttChild) -> None: ...
+
+
+@dataclass(slots=True)
+class _Utterance:
+    """What the session and we know of the utterance going on."""
+
+    started: bool = False
+    ended: bool = False
+    words: bool = False
+    last_event_mono: float = 0.0
+    empties: int = 0
+
+
+@dataclass(slots=True)
+class _Outage:
+    """Nobody could listen, `times` in a row."""
+
+    times: int = 0
+    complaints: int = 0
+    complained_mono: float = 0.0
+    fault: Fault | None = None
+
+
+@dataclass(slots=True)
+class _Plan:
+    """Whom to open next and when; None: ask the route."""
+
+    child: SttChild | None = None
+    not_before_mono: float = 0.0
+
+
+@dataclass(slots=True)
+class _Now:
+    """The recogniser that listens."""
+
+    child: SttChild
+    stream: EarStream
+    opened_mono: float
+    owed_since_mono: float = 0.0
+
+
+@dataclass(slots=True)
+class Listening:
+    """See the module. Feed `hear`, `flush`, `end`; `run()` ends after `end()` when everything was answered."""
+
+    room: Room
+    tape: Tape = field(default_factory=Tape)
+    _meter: Meter = field(default_factory=Meter)
+    _said: _Utterance = field(default_factory=_Utterance)
+    _outage: _Outage = field(default_factory=_Outage)
+    _plan: _Plan = field(default_factory=_Plan)
+    _now: _Now | None = None
+    _turn: Turn[AnySTT] | None = None
+    _attempt: Attempt[AnySTT] | None = None
+    _ended: bool = False
+    _opinion_mono: float = float("-inf")
+    _poked: asyncio.Event = field(default_factory=asyncio.Event)
+    _check: SpeechCheck | None = None
+
+    # ------------------------------------------------------------ from the caller
+
+    def hear(self, frame: rtc.AudioFrame) -> None:
+        """The next frame: kept, measured, and given to the recogniser at once."""
+        pcm = np.frombuffer(frame.data, np.int16)
+        loud = self._meter.loud(pcm, frame.duration)
+        before = self.tape.speech_s
+        self.tape.push(frame, frame.duration, loud, self._clock())
+        if self._check is not None:
+            self._check.push(frame, frame.duration, loud)
+        if self._now is not None:
+            self._now.stream.push(frame)
+        if before < BEGIN_SPEECH_S <= self.tape.speech_s or before < SURE_SPEECH_S <= self.tape.speech_s:
+            self.poke()
+
+    def flush(self) -> None:
+        """The segment is to be finished here."""
+        self.tape.flush(self._clock())
+        if self._now is not None:
+            self._now.stream.flush()
+
+    def end(self) -> None:
+        """No more sound comes."""
+        self._ended = True
+        if self._now is not None:
+            self._now.stream.end()
+        self.poke()
+
+    def poke(self) -> None:
+        """There is something new."""
+        self._poked.set()
+
+    # ------------------------------------------------------------ the loop
+
+    async def run(self) -> None:
+        """Listen. Raises livekit's `APIError` only when the sound has ended and nobody could understand it."""
+        guard = self.room.guard
+        self._check = SpeechCheck(self.room.detector)
+        stop = guard.link.on_rules(lambda _: self.poke())
+        try:
+            while not self._over():
+                if self._now is None:
+                    self._open()
+                self._read()
+                wait_s = self._deadlines()
+                await self._wait(wait_s)
+        finally:
+            stop()
+            if self._attempt is not None:
+                self._attempt.abandoned()
+            self._leave()
+            guard.keep(self._check.aclose())
+
+    def _over(self) -> bool:
+        now = self._now
+        return (
+            self._ended
+            and now is not None
+            and now.stream.done
+            and not now.stream.events
+            and now.stream.fault is None
+        )
+
+    async def _wait(self, timeout_s: float | None) -> None:
+        now = self._now
+        if now is not None and (now.stream.events or now.stream.fault is not None):
+            return
+        if not self._poked.is_set():
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._poked.wait()
+            except TimeoutError:
+                return
+        self._poked.clear()
+
+    def _clock(self) -> float:
+        return self.room.guard.clock()
+
+    def _the_turn(self) -> Turn[AnySTT]:
+        if self._turn is None:
+            self._turn = self.room.guard.turn()
+        return self._turn
+
+    # ------------------------------------------------------------ opening and leaving
+
+    def _open(self) -> None:
+        """Start the next recogniser when its time has come, and play to it what nobody answered for."""
+        if self._clock() < self._plan.not_before_mono:
+            return
+        child = self._plan.child
+        self._plan = _Plan()
+        if child is None:
+            decision = self._the_turn().next()
+            if isinstance(decision, GiveUp):
+                self._give_up(None)
+                return
+            child = self._the_turn().child(decision)
+        replay = self.tape.replay()
+        at_s = replay[0].at_s if replay else self.tape.end_s
+        stream = EarStream(
+            child.plugin,
+            self.poke,
+            offset_s=self.room.start_time_offset + at_s,
+            language=self.room.language,
+            detector=self.room.detector,
+        )
+        self._now = _Now(child, stream, self._clock())
+        self._said.words = False
+        for item in replay:
+            if item.frame is None:
+                stream.flush()
+            else:
+                stream.push(item.frame)
+        if self._ended:
+            stream.end()
+
+    def _leave(self) -> None:
+        if self._now is not None:
+            self.room.guard.keep(self._now.stream.aclose())
+        self._now = None
+
+    def _begin(self, child: SttChild) -> Attempt[AnySTT]:
+        if self._attempt is None:
+            self._attempt = self._the_turn().begin(child)
+            self._attempt.verdict().add_done_callback(lambda _: self.poke())
+        return self._attempt
+
+    def _fail(self, fault: Fault) -> None:
+        """The recogniser failed: report it, and plan who comes next."""
+        assert self._now is not None  # noqa: S101 - only called with one
+        child, turn = self._now.child, self._the_turn()
+        attempt = self._begin(child)
+        if attempt.heard:
+            turn.restart_budget()
+        decision = turn.fail(attempt, fault)
+        self._attempt = None
+        self._leave()
+        self.room.failed(child)
+        self._outage.fault = fault
+        self._go(decision, fault)
+
+    def _move_on(self) -> None:
+        """Leave without blame."""
+        if self._attempt is not None:
+            self._attempt.abandoned()
+            self._attempt = None
+        self._leave()
+
+    def _go(self, decision: TryNext | Retry | GiveUp, fault: Fault | None) -> None:
+        if isinstance(decision, GiveUp):
+            self._give_up(fault)
+            return
+        pause_s = decision.sleep_ms / 1000 if isinstance(decision, Retry) else 0.0
+        self._plan = _Plan(self._the_turn().child(decision), self._clock() + pause_s)
+        self.poke()
+
+    def _give_up(self, fault: Fault | None) -> None:
+        """Nobody is left for now: wait, then begin anew with what is kept."""
+        if self._ended:
+            raise self.room.error_for(fault or self._outage.fault)
+        pause_s = min(OUTAGE_BASE_S * 2**self._outage.times, OUTAGE_CAP_S) * random.uniform(0.5, 1.0)
+        self._outage.times = min(self._outage.times + 1, 16)
+        self._turn = None
+        self._plan = _Plan(None, self._clock() + pause_s)
+
+    # ------------------------------------------------------------ events
+
+    def _read(self) -> None:
+        while self._now is not None and self._now.stream.events:
+            self._on_event(self._now, self._now.stream.events.popleft())
+        now = self._now
+        if now is None:
+            return
+        if now.stream.fault is not None:
+            self._fail(now.stream.fault)
+        elif now.stream.done and not self._ended:
+            self._fail(Fault(FaultKind.CUT, message="the stream ended by itself", phase=self._phase()))
+
+    def _phase(self) -> Phase:
+        return self._attempt.phase if self._attempt is not None else Phase.CONNECT
+
+    def _on_event(self, now: _Now, event: EarEvent) -> None:
+        self._said.last_event_mono = self._clock()
+        if isinstance(event, Asked):
+            self._begin(now.child).connected()
+            return
+        if isinstance(event, Answered):
+            self._begin(now.child).first_output()
+            if not event.words:
+                self._empty(now)
+            return
+        if event.type is Kind.RECOGNITION_USAGE:
+            self._give(now, event)
+            return
+        if now.stream.style is not Style.REQUEST and event.type is not Kind.END_OF_SPEECH:
+            # A local VAD's start of speech says nothing about the service.
+            self._begin(now.child).first_output()
+        if event.type is Kind.START_OF_SPEECH:
+            if not self._said.started:
+                self._said.started = True
+                self._give(now, event)
+        elif event.type is Kind.END_OF_SPEECH:
+            self._end_of_speech(now, event)
+        elif event.type is Kind.FINAL_TRANSCRIPT:
+            self._final(now, event)
+        else:
+            self._said.words = self._said.words or bool(text_of(event))
+            self._give(now, event)
+
+    def _end_of_speech(self, now: _Now, event: stt.SpeechEvent) -> None:
+        if self._said.started and not self._said.ended:
+            self._said.ended = True
+            self._give(now, event)
+        if self._turn is None:
+            # Its final transcript came before it: the utterance is complete.
+            self._said = _Utterance(last_event_mono=self._said.last_event_mono)
+
+    def _final(self, now: _Now, event: stt.SpeechEvent) -> None:
+        if not text_of(event):
+            self._empty(now, event)
+            return
+        self._give(now, event)
+        self._understood(now, event)
+
+    def _understood(self, now: _Now, event: stt.SpeechEvent) -> None:
+        held_ms = int(self.tape.held_s * 1000)
+        self._begin(now.child).succeeded(Use(audio_ms=held_ms))
+        self._attempt = None
+        self._turn = None
+        self._outage = _Outage()
+        words = event.alternatives[0].words if event.alternatives else None
+        end = getattr(words[-1], "end_time", None) if words else None
+        end_s = float(end) - self.room.start_time_offset if isinstance(end, float) else None
+        self.tape.answered(end_s if end_s is not None and 0.0 < end_s <= self.tape.end_s else None)
+        self.room.understood(now.child)
+        ended = self._said.ended or not self._said.started
+        if ended:
+            self._said = _Utterance(last_event_mono=self._said.last_event_mono)
+        else:
+            self._said.words = False
+            self._said.empties = 0
+
+    def _empty(self, now: _Now, event: stt.SpeechEvent | None = None) -> None:
+        """An answer without words: to sound that may well have had some, somebody else is asked once."""
+        clock = self._clock()
+        if (
+            self.tape.speech_s >= WORDY_SPEECH_S
+            and self._sure()
+            and clock - self._opinion_mono >= SECOND_OPINION_EVERY_S
+            and self._the_turn().untried() is not None
+        ):
+            self._opinion_mono = clock
+            self._fail(Fault(FaultKind.EMPTY, message="no words in what was loud", phase=Phase.FIRST_OUTPUT))
+            return
+        if event is not None:
+            self._give(now, event)
+        self._begin(now.child).succeeded(Use(audio_ms=int(self.tape.held_s * 1000)))
+        self._attempt = None
+        self._turn = None
+        self.tape.answered()
+        if self._said.ended:
+            self._said = _Utterance()
+
+    def _give(self, now: _Now, event: stt.SpeechEvent) -> None:
+        self.room.emit_event(event, now.stream.context)
+
+    # ------------------------------------------------------------ deadlines
+
+    def _deadlines(self) -> float | None:
+        """Act on what is due. Seconds until something else is; None: nothing."""
+        clock = self._clock()
+        now = self._now
+        if now is None:
+            self._complain(clock)
+            wait_s = max(0.0, self._plan.not_before_mono - clock)
+            return min(wait_s, OUTAGE_BASE_S)
+        if self._leave_on_verdict(now):
+            return 0.0
+        if now.stream.style is Style.REQUEST:
+            return self._due_request(clock)
+        return self._due_stream(now, clock)
+
+    def _leave_on_verdict(self, now: _Now) -> bool:
+        """A verdict takes effect at once while nothing is being heard, else after the utterance."""
+        attempt = self._attempt
+        if attempt is not None and not attempt.heard:
+            if attempt.verdict().done():
+                self._move_on()
+                return True
+            return False
+        if attempt is not None or self.tape.speech_s >= BEGIN_SPEECH_S or self._ended:
+            return False
+        route = self.room.guard.route()
+        if route and route[0] is not now.child:
+            self._move_on()
+            self._turn = None
+            return True
+        return False
+
+    def _sure(self) -> bool:
+        check = self._check
+        return check is None or check.heard_since(self.tape.first_loud_mono)
+
+    def _due_request(self, clock: float) -> float | None:
+        attempt = self._attempt
+        if attempt is None or attempt.heard:
+            return None
+        return self._late(attempt, clock)
+
+    def _due_stream(self, now: _Now, clock: float) -> float | None:
+        attempt, tape = self._attempt, self.tape
+        if attempt is None:
+            if tape.speech_s < BEGIN_SPEECH_S or not self._sure():
+                return self._forget_noise(clock)
+            if now.stream.style is Style.FINAL and clock - tape.last_loud_mono < SURE_SPEECH_S:
+                return SURE_SPEECH_S
+            attempt = self._begin(now.child)
+            attempt.connected()
+        if not attempt.heard:
+            if tape.speech_s < SURE_SPEECH_S:
+                return self._forget_noise(clock)
+            return self._late(attempt, clock)
+        return self._stalled(now, attempt, clock)
+
+    def _late(self, attempt: Attempt[AnySTT], clock: float) -> float | None:
+        left_s = attempt.deadline_mono - clock
+        if left_s > 0:
+            return left_s
+        self._fail(
+            Fault(FaultKind.FIRST_OUTPUT_TIMEOUT, message="speech went unanswered", phase=Phase.FIRST_OUTPUT)
+        )
+        return 0.0
+
+    def _forget_noise(self, clock: float) -> float | None:
+        """A cough: nobody owes an answer to it."""
+        tape = self.tape
+        if not tape.speech_s:
+            return None
+        left_s = tape.last_loud_mono + QUIET_S - clock
+        if left_s > 0:
+            return left_s
+        if self._attempt is not None:
+            self._attempt.abandoned()
+            self._attempt = None
+            self._turn = None
+        tape.answered()
+        return None
+
+    def _stalled(self, now: _Now, attempt: Attempt[AnySTT], clock: float) -> float | None:
+        """It answered and then fell silent: while the caller goes on speaking, or after the caller has ended."""
+        tape, stall_s = self.tape, attempt.stall_s
+        since_event = clock - self._said.last_event_mono
+        goes_on = tape.last_loud_mono - self._said.last_event_mono
+        quiet_since = max(tape.last_loud_mono, self._said.last_event_mono)
+        if tape.speech_s < BEGIN_SPEECH_S:
+            return None
+        if now.stream.style is Style.INTERIM and goes_on >= 0.8 * stall_s and since_event >= stall_s:
+            self._fail(self._stall_fault())
+            return 0.0
+        left_s = quiet_since + stall_s - clock
+        if left_s > 0:
+            return min(left_s, max(stall_s - since_event, 0.05)) if goes_on > 0 else left_s
+        if self._said.words:
+            # It may be right to wait for the rest of the sentence; the caller cannot. Nobody's fault.
+            self.room.failed(now.child)
+            self._move_on()
+            self._plan = _Plan(self._the_turn().untried(), clock)
+        else:
+            self._fail(self._stall_fault())
+        return 0.0
+
+    def _stall_fault(self) -> Fault:
+        if self._said.words:
+            return Fault(FaultKind.STALLED, message="no more transcript came", phase=Phase.MID_STREAM)
+        return Fault(
+            FaultKind.SILENT, message="speech was noticed, no word of it came", phase=Phase.MID_STREAM
+        )
+
+    def _complain(self, clock: float) -> None:
+        """Tell the session that a caller is not understood: once as unrecoverable, then only for the record."""
+        outage = self._outage
+        if not outage.times or self.tape.speech_s < SURE_SPEECH_S or not self._sure():
+            return
+        spoke_since = self.tape.last_loud_mono > outage.complained_mono
+        if not outage.complaints or (spoke_since and clock - outage.complained_mono >= COMPLAIN_EVERY_S):
+            outage.complaints += 1
+            outage.complained_mono = clock
+            self.room.complain(outage.fault, recoverable=outage.complaints > 1)

@@ -1,0 +1,142 @@
+"""What the caller said and no recogniser has answered for yet. Pure: time comes in as an argument.
+
+Positions are seconds of audio since the stream began. A tape holds at most `max_s` seconds: the oldest sound goes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Pcm = npt.NDArray[np.int16]
+
+MAX_S: Final = 30.0
+PRE_ROLL_S: Final = 0.3
+"""Kept before the first loud frame: consonants begin quietly."""
+MIN_GAP_S: Final = 0.25
+"""The shortest pause that parts two utterances; recognisers end a turn after 0.3 s and more."""
+LOUD_RMS: Final = 130.0
+"""Of 32768, -48 dBFS: well below speech at a distance, above the noise of a line."""
+_FLOOR_RISE_S: Final = 20.0
+"""How slowly the noise floor follows louder sound: a pause between words brings it down again at once."""
+_OVER_FLOOR: Final = 3.0
+
+
+class Meter:
+    """Tells loud frames from quiet ones over a noise floor that it learns."""
+
+    def __init__(self) -> None:
+        self._floor = LOUD_RMS / 4
+
+    def loud(self, pcm: Pcm, seconds: float) -> bool:
+        """Whether a frame may be speech."""
+        if not len(pcm):
+            return False
+        rms = math.sqrt(float(np.mean(pcm.astype(np.float32) ** 2)))
+        loud = rms >= max(LOUD_RMS, _OVER_FLOOR * self._floor)
+        if rms < self._floor:
+            self._floor = (rms + self._floor) / 2
+        else:
+            self._floor += (rms - self._floor) * (1 - math.exp(-seconds / _FLOOR_RISE_S))
+        return loud
+
+
+class Item(NamedTuple):
+    """A frame (or a flush, as None) with its place on the tape."""
+
+    frame: Any
+    at_s: float
+    seconds: float
+    loud: bool
+    mono: float
+
+
+class Tape:
+    """Sound since the last final transcript."""
+
+    def __init__(self, max_s: float = MAX_S) -> None:
+        self._items: deque[Item] = deque()
+        self._max_s = max_s
+        self._held_s = 0.0
+        self.end_s = 0.0
+        self.speech_s = 0.0
+        """Loud seconds on the tape."""
+        self.last_loud_mono = 0.0
+        self.dropped_s = 0.0
+
+    @property
+    def first_loud_mono(self) -> float:
+        """When the first loud frame on the tape came; 0.0: there is none."""
+        return next((item.mono for item in self._items if item.loud), 0.0)
+
+    @property
+    def held_s(self) -> float:
+        """Length of what is on the tape."""
+        return self._held_s
+
+    def push(self, frame: Any, seconds: float, loud: bool, now_mono: float) -> None:
+        """The next frame."""
+        self._items.append(Item(frame, self.end_s, seconds, loud, now_mono))
+        self.end_s += seconds
+        self._held_s += seconds
+        if loud:
+            self.speech_s += seconds
+            self.last_loud_mono = now_mono
+        while self._held_s > self._max_s and len(self._items) > 1:
+            self.dropped_s += self._drop().seconds
+
+    def flush(self, now_mono: float) -> None:
+        """The caller of the stream asked to finish the segment here."""
+        self._items.append(Item(None, self.end_s, 0.0, loud=False, mono=now_mono))
+
+    def replay(self) -> list[Item]:
+        """What another recogniser needs to hear: from just before the first loud frame; nothing when there is none."""
+        first = next((item.at_s for item in self._items if item.loud), None)
+        if first is None:
+            return []
+        return [item for item in self._items if item.at_s + item.seconds > first - PRE_ROLL_S]
+
+    def answered(self, end_s: float | None = None) -> None:
+        """A final transcript came: forget what it covers. `end_s`: where its last word ended, when that is known.
+
+        Without it: everything before the pause that goes on now, or, when the caller speaks again already, before
+        the last pause.
+        """
+        cut = end_s if end_s is not None else self._pause()
+        while self._items and self._items[0].at_s + self._items[0].seconds <= cut + 0.001:
+            self._drop()
+
+    def forget(self) -> None:
+        """Nothing on it matters."""
+        while self._items:
+            self._drop()
+
+    def _pause(self) -> float:
+        runs = [
+            run for run in self._quiet_runs() if run[1] - run[0] >= MIN_GAP_S or run[1] >= self.end_s - 0.001
+        ]
+        return runs[-1][0] if runs else self.end_s
+
+    def _quiet_runs(self) -> Iterator[tuple[float, float]]:
+        begin: float | None = None
+        for item in self._items:
+            if item.loud:
+                if begin is not None:
+                    yield begin, item.at_s
+                begin = None
+            elif begin is None and item.seconds:
+                begin = item.at_s
+        if begin is not None:
+            yield begin, self.end_s
+
+    def _drop(self) -> Item:
+        item = self._items.popleft()
+        self._held_s -= item.seconds
+        if item.loud:
+            self.speech_s = max(0.0, self.speech_s - item.seconds)
+        return item
