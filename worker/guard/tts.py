@@ -104,6 +104,9 @@ class GuardedTTS(tts.TTS[Any]):
             self._stops.append(watch(unwrap(child.plugin)))
             cast("Any", child.plugin).on("metrics_collected", self._on_metrics)
 
+    owns_plugins = True
+    """Whether `aclose` closes the plugins; set to False when they are somebody else's."""
+
     class Markup(tts.TTS.Markup):
         """The first plugin's: what the language model is taught to write."""
 
@@ -160,7 +163,8 @@ class GuardedTTS(tts.TTS[Any]):
             stop()
         for child in self._guard.children:
             cast("Any", child.plugin).off("metrics_collected", self._on_metrics)
-            await child.plugin.aclose()
+            if self.owns_plugins:
+                await child.plugin.aclose()
 
     def prepare(self, child: TtsChild) -> None:
         """For `Speech`: the child is going to speak, instead of another one perhaps."""
