@@ -214,7 +214,8 @@ def read_settings(**given: object) -> SupervisorSettings:
         raise WrongSetting("an environment variable with the prefix SUPERVISOR_ cannot be read") from exc
 
 
-def _stop(line: str) -> NoReturn:
+def stop_with(line: str) -> NoReturn:
+    """Say one line on stderr and end with exit code 2."""
     sys.stderr.write(f"supervisor: {line}\n")
     raise SystemExit(2)
 
@@ -224,14 +225,14 @@ def load_settings(**given: object) -> SupervisorSettings:
     try:
         settings = read_settings(**given)
     except WrongSetting as exc:
-        _stop(str(exc))
+        stop_with(str(exc))
     if settings.state_dir is not None:
         try:
             settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as exc:
-            _stop(
+            stop_with(
                 f"SUPERVISOR_STATE_DIR: cannot be made ({exc.strerror}); name a folder that may be written to"
             )
         if not os.access(settings.state_dir, os.W_OK | os.X_OK):
-            _stop("SUPERVISOR_STATE_DIR: may not be written to; change its owner or name another folder")
+            stop_with("SUPERVISOR_STATE_DIR: may not be written to; change its owner or name another folder")
     return settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 from typing import Annotated
 
@@ -27,7 +26,7 @@ def serve(
     """
     if importlib.util.find_spec("fastapi") is None:
         raise CliError("`supervisor serve` needs the extra: pip install 'livekit-supervisor[supervisor]'")
-    from supervisor.runtime.supervisor import run
+    from supervisor.runtime.supervisor import serve_forever
     from supervisor.settings import load_settings
 
     given: dict[str, object] = {}
@@ -37,4 +36,4 @@ def serve(
         given["port"] = port
     if fleet:
         given["fleet"] = fleet
-    asyncio.run(run(load_settings(**given)))
+    serve_forever(load_settings(**given))

@@ -46,6 +46,7 @@ class Hands:
         clock: LeaderClock,
         counters: RuntimeCounters,
         save: Callable[[], bytes],
+        replica: str,
     ) -> None:
         self.fence = fence
         self.revision = 0
@@ -55,6 +56,7 @@ class Hands:
         self._clock = clock
         self._counters = counters
         self._save = save
+        self._replica = replica
         self._snapshots: dict[str, Snapshot] = {}
         self._removed: set[str] = set()
         self._unpublished = False
@@ -66,7 +68,11 @@ class Hands:
             if isinstance(effect, Publish):
                 self._hold_publish(effect)
             elif isinstance(effect, Emit):
-                self.event(effect.event)
+                event = effect.event
+                # The engine does not know what its process is called.
+                self.event(
+                    msgspec.structs.replace(event, after=self._replica) if event.kind == "leader" else event
+                )
             else:
                 deadline = self._clock.to_redis(effect.deadline_at_ms)
                 self.directive(

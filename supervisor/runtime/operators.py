@@ -137,8 +137,11 @@ async def write_book(reign: Reign, book: KeptBook) -> None:
         await asyncio.to_thread(reign.state_dir.write, KEPT_FILE, book.encode())
     except StateDirError as exc:
         reign.counters.state_dir_errors += 1
-        log.error("state folder refused a change", action="statedir.failed", error=exc.strerror)
+        if not reign.disk_refused:
+            log.error("state folder refused a change", action="statedir.failed", error=exc.strerror)
+        reign.disk_refused = True
         raise Unstored from None
+    reign.disk_refused = False
 
 
 async def expire(reign: Reign) -> None:

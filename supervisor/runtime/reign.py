@@ -54,7 +54,7 @@ class Reign:
         self.clock = LeaderClock(saved.at_ms if saved is not None else 0)
         self.state: Any = None
         self.book = KeptBook()
-        self.hands = Hands(client, self.keys, fence, self.clock, self.counters, self.save)
+        self.hands = Hands(client, self.keys, fence, self.clock, self.counters, self.save, context.replica)
         self.inboxes = Inboxes(self.keys, self.counters)
         self.recorder = Recorder(self.counters)
         self.history = History(self.clock.now_ms)
@@ -69,6 +69,7 @@ class Reign:
         self.lost = False
         # What Redis holds of the operators' records is not what the book says: write all of it again.
         self.refill_due = False
+        self.disk_refused = False
 
     @property
     def fence(self) -> Fence:

@@ -16,8 +16,9 @@ import uvicorn
 from supervisor.runtime.board import StatusBoard
 from supervisor.runtime.context import SupervisorContext
 from supervisor.runtime.engine_port import Engine, real_engine
+from supervisor.runtime.logs import configure_logs
 from supervisor.runtime.office import Checks, Office
-from supervisor.settings import WrongSetting
+from supervisor.settings import WrongSetting, stop_with
 from supervisor.store.clients import api_client, blocking_client
 from supervisor.wire.keys import Keys
 
@@ -170,3 +171,12 @@ def _signals(stopping: asyncio.Event) -> Generator[None]:
     finally:
         for number in taken:
             loop.remove_signal_handler(number)
+
+
+def serve_forever(settings: SupervisorSettings) -> None:
+    """What `supervisor serve` does: logs, then `run`. Exits with 2 and one line when it cannot listen."""
+    configure_logs(settings)
+    try:
+        asyncio.run(run(settings))
+    except WrongSetting as exc:
+        stop_with(str(exc))

@@ -17,7 +17,6 @@ from supervisor.runtime.saved import Saved, decode_saved
 from supervisor.store import lease as leases
 from supervisor.store import reads, writes
 from supervisor.store.lease import Fence
-from supervisor.wire.messages import Event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -157,13 +156,6 @@ async def take_over(
         await raise_epoch(reign, highest + 1)
     await publish_all(reign, revision)
     reign.counters.takeovers += 1
-    reign.hands.event(
-        Event(
-            reign.clock.now_ms, "leader", after=reign.settings.replica,
-            reason=f"leads with epoch {reign.fence.epoch}", revision=reign.hands.revision, epoch=reign.fence.epoch,
-        )
-    )  # fmt: skip
-    await reign.hands.do()
     log.info(
         "leads",
         action="leader.took_over",
