@@ -102,9 +102,9 @@ async def _probes(settings: WorkerSettings) -> AsyncIterator[Finding]:
             (Role.TTS, providers.tts, probe_tts),
         )
         for role, plugins, ask in plans:
-            for child in children_of(role, cast("Any", plugins)):
+            for child in children_of(role, plugins):
                 async with asyncio.timeout(PROBE_BUDGET_MS / 1000 + 5):
-                    probed = await cast("Any", ask)(child.plugin, PROBE_BUDGET_MS)
+                    probed = await ask(child.plugin, PROBE_BUDGET_MS)
                 fault = probed.fault
                 detail = (
                     f"first output after {probed.first_output_ms} ms"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from livekit.agents import Agent, AgentSession, JobContext
@@ -29,7 +29,7 @@ async def entrypoint(ctx: JobContext) -> None:
     options = GuardOptions(latency_budget_ms=settings.latency_budget_ms, hedge=settings.hedge)
     await ctx.connect()
     turns: Any = {"turn_detection": settings.turn_detection} if settings.turn_detection else NOT_GIVEN
-    session: Any = AgentSession(
+    session = cast("Any", AgentSession)(
         stt=GuardedSTT(providers.stt, link, session=session_id, options=options),
         llm=GuardedLLM(
             providers.llm,
