@@ -238,3 +238,16 @@ async def test_contexts_share_a_socket_and_do_not_mix(build: Callable[[str], tts
     async with opened(build("cartesia")) as voice:
         for text in ("One two three.", "Four five six.", "Seven eight nine."):
             assert words_in(await say(voice, text)) == text.split()
+
+
+async def test_a_share_is_of_contexts(sim: SimulatorServer, build: Callable[[str], tts.TTS[Any]]) -> None:
+    sim.set_fault("tts", "cartesia", "status", status=500, share=0.5)
+    outcomes: list[bool] = []
+    for _ in range(4):
+        async with opened(build("cartesia")) as voice:
+            try:
+                await say(voice, "One two.")
+                outcomes.append(True)
+            except APIError:
+                outcomes.append(False)
+    assert outcomes == [True, False, True, False]

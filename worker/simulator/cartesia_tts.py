@@ -30,7 +30,8 @@ async def tts_websocket(request: web.Request) -> web.StreamResponse:
         record = stand.open(request, "connection", "tts", "cartesia", "", Fault())
         return provider_error(request, record, 401)
     peeked = stand.faults.peek("tts", "cartesia", "")
-    if peeked.fault in ("status", "refuse") and not peeked.mid_stream:
+    # A share is of contexts: the handshakes, whose number depends on the pool, must not use it up.
+    if peeked.fault in ("status", "refuse") and not peeked.mid_stream and peeked.share >= 1.0:
         fault = stand.faults.pick("tts", "cartesia", "")
         if fault.fault != "ok":
             record = stand.open(request, "connection", "tts", "cartesia", "", fault)
