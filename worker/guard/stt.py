@@ -112,6 +112,9 @@ class GuardedSTT(stt.STT[Any]):
             self._stops.append(watch(inner))
             inner.on("metrics_collected", self._on_metrics)
 
+    owns_plugins = True
+    """Whether `aclose` closes the plugins; set to False when they are somebody else's."""
+
     @property
     def guard(self) -> Guard[AnySTT]:
         """The targets and what the link says about them."""
@@ -221,7 +224,8 @@ class GuardedSTT(stt.STT[Any]):
             stop()
         for child in self._guard.children:
             unwrap(child.plugin).off("metrics_collected", self._on_metrics)
-            await child.plugin.aclose()
+            if self.owns_plugins:
+                await child.plugin.aclose()
 
     def _next(self) -> SttChild:
         route = self._guard.route()

@@ -1,0 +1,267 @@
+"""GuardedSTT with the real plugins against the stand-ins: every fault, transcripts compared word by word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import aiohttp
+import numpy as np
+import pytest
+from livekit import rtc
+from livekit.agents import APIError, inference, stt
+from livekit.plugins import cartesia, groq
+
+from tests.support.noted_link import NotedLink
+from tests.support.waiting import wait_until
+from worker.guard.stt import GuardedRecognizeStream, GuardedSTT
+from worker.simulator.server import SimulatorServer
+from worker.simulator.speech import sentences
+from worker.simulator.stand import Options
+
+CARTESIA = "stt:cartesia:ink-2"
+GROQ = "stt:groq:whisper-large-v3-turbo"
+RATE = 16_000
+FRAME_S = 0.02
+SPEECH = {sentence.text: sentence.pcm for sentence in sentences()}
+FIRST, SECOND = sentences()[1].text, sentences()[8].text
+LAST_WORD = FIRST.split()[-1]
+Kind = stt.SpeechEventType
+
+
+def frame_of(pcm: np.ndarray[Any, np.dtype[np.int16]]) -> rtc.AudioFrame:
+    return rtc.AudioFrame(pcm.tobytes(), RATE, 1, len(pcm))
+
+
+def spoken(text: str) -> rtc.AudioFrame:
+    """A recorded sentence and the silence after it."""
+    return frame_of(np.pad(SPEECH[text], (0, RATE)))
+
+
+class Caller:
+    """Speaks into a stream in real time, silence between; collects what is understood."""
+
+    def __init__(self, stream: GuardedRecognizeStream) -> None:
+        self.stream = stream
+        self.events: list[stt.SpeechEvent] = []
+        self._rest = np.zeros(0, np.int16)
+        self._tasks = [asyncio.create_task(self._talk()), asyncio.create_task(self._listen())]
+
+    def say(self, text: str) -> None:
+        """Say one of the recorded sentences."""
+        self._rest = np.concatenate([self._rest, SPEECH[text]])
+
+    async def _talk(self) -> None:
+        count = int(RATE * FRAME_S)
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            piece, self._rest = self._rest[:count], self._rest[count:]
+            self.stream.push_frame(frame_of(np.pad(piece, (0, count - len(piece)))))
+            due += FRAME_S
+            await asyncio.sleep(max(0.0, due - loop.time()))
+
+    async def _listen(self) -> None:
+        async for event in self.stream:
+            self.events.append(event)
+
+    def finals(self) -> str:
+        return " ".join(
+            e.alternatives[0].text for e in self.events if e.type is Kind.FINAL_TRANSCRIPT
+        ).strip()
+
+    def count(self, kind: stt.SpeechEventType) -> int:
+        return sum(event.type is kind for event in self.events)
+
+    async def understood(self, text: str, timeout: float = 12.0) -> None:
+        await wait_until(lambda: len(self.finals().split()) >= len(text.split()), "a transcript", timeout)
+        assert self.finals() == text
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Rig:
+    """A guard over both plugins and its link."""
+
+    def __init__(self, sim: SimulatorServer, session: aiohttp.ClientSession) -> None:
+        self.sim = sim
+        self.link = NotedLink()
+        self.link.deadlines(CARTESIA, GROQ, first_output_ms=700, stall_ms=700)
+        self.cartesia = cartesia.STT(api_key="key", base_url=sim.base_url("cartesia"), http_session=session)
+        self.groq = groq.STT(api_key="key", base_url=sim.base_url("groq"))
+        self.stt = GuardedSTT([self.cartesia, self.groq], self.link, detector=detector())
+        self.errors: list[Any] = []
+        cast("Any", self.stt).on("error", self.errors.append)
+
+
+def detector() -> inference.VAD:
+    return inference.VAD(min_silence_duration=0.3)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    async with SimulatorServer(options=Options(stt_final_s=0.05)) as sim, aiohttp.ClientSession() as session:
+        made = Rig(sim, session)
+        try:
+            yield made
+        finally:
+            await made.stt.aclose()
+            assert made.link.double_ends == 0
+            assert all(attempt.end for attempt in made.link.attempts), "an attempt was never ended"
+
+
+@pytest.fixture
+async def caller(rig: Rig) -> AsyncIterator[Caller]:
+    async with rig.stt.stream() as stream:
+        made = Caller(stream)
+        try:
+            yield made
+        finally:
+            await made.aclose()
+
+
+async def test_first_recogniser_listens(rig: Rig, caller: Caller) -> None:
+    caller.say(FIRST)
+    await caller.understood(FIRST)
+    await wait_until(lambda: caller.count(Kind.END_OF_SPEECH) == 1, "the end of speech")
+    caller.say(SECOND)
+    await caller.understood(f"{FIRST} {SECOND}")
+    await wait_until(lambda: caller.count(Kind.END_OF_SPEECH) == 2, "the second end of speech")
+    assert caller.count(Kind.START_OF_SPEECH) == 2
+    assert rig.link.ends() == [(CARTESIA, "ok")] * 2
+    assert rig.errors == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "fields", "kind"),
+    [
+        ("hang", {}, "first_output_timeout"),
+        ("refuse", {}, "connect"),
+        ("status", {"status": 503}, "overloaded"),
+        ("status", {"status": 401}, "authentication"),
+        ("silent", {}, "first_output_timeout"),
+        ("slow", {"delay_s": 20}, "silent"),
+    ],
+)
+async def test_dead_from_the_beginning(rig: Rig, fault: str, fields: dict[str, Any], kind: str) -> None:
+    rig.sim.set_fault("stt", "cartesia", fault, **fields)
+    async with rig.stt.stream() as stream:
+        caller = Caller(stream)
+        caller.say(FIRST)
+        await caller.understood(FIRST)
+        await wait_until(lambda: caller.count(Kind.END_OF_SPEECH) == 1, "the end of speech")
+        assert caller.count(Kind.START_OF_SPEECH) == 1
+        await caller.aclose()
+    assert rig.link.ends()[-1] == (GROQ, "ok")
+    assert (CARTESIA, kind) in rig.link.ends()
+    assert rig.errors == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [("cut", "cut"), ("hang", "stalled"), ("silent", "stalled"), ("status", "overloaded"), ("refuse", "cut")],
+)
+async def test_dying_after_some_words_loses_none(rig: Rig, caller: Caller, fault: str, kind: str) -> None:
+    caller.say(FIRST)
+    await wait_until(lambda: caller.count(Kind.INTERIM_TRANSCRIPT) >= 3, "some words were understood")
+    rig.sim.set_fault("stt", "cartesia", fault)
+    await caller.understood(FIRST)
+    assert caller.count(Kind.START_OF_SPEECH) == 1
+    assert rig.link.ends() == [(CARTESIA, kind), (GROQ, "ok")]
+    assert rig.errors == []
+    caller.say(SECOND)
+    await caller.understood(f"{FIRST} {SECOND}")
+
+
+async def test_cut_between_utterances(rig: Rig, caller: Caller) -> None:
+    caller.say(FIRST)
+    await caller.understood(FIRST)
+    rig.sim.set_fault("stt", "cartesia", "cut")
+    rig.sim.clear_faults()
+    caller.say(SECOND)
+    await caller.understood(f"{FIRST} {SECOND}")
+    assert caller.finals() == f"{FIRST} {SECOND}"
+
+
+async def test_hang_right_after_the_last_word(rig: Rig, caller: Caller) -> None:
+    caller.say(FIRST)
+    await wait_until(
+        lambda: caller.events and any(LAST_WORD in text(event) for event in caller.events), "the last word"
+    )
+    rig.sim.set_fault("stt", "cartesia", "hang")
+    await caller.understood(FIRST)
+    # The service may have been right to wait for more: nobody is blamed.
+    assert rig.link.ends() == [(CARTESIA, "abandoned"), (GROQ, "ok")]
+
+
+def text(event: stt.SpeechEvent) -> str:
+    return event.alternatives[0].text if event.alternatives else ""
+
+
+async def test_verdict_while_waiting_and_while_idle(rig: Rig, caller: Caller) -> None:
+    await wait_until(lambda: rig.sim.requests(provider="cartesia", role="stt"), "the first one listens")
+    rig.link.rule(CARTESIA, admit=0.0)
+    caller.say(FIRST)
+    await caller.understood(FIRST)
+    assert rig.link.ends() == [(GROQ, "ok")]
+    rig.link.rule(CARTESIA, admit=1.0)
+    await wait_until(lambda: len(rig.sim.requests(provider="cartesia", role="stt")) >= 2, "it is used again")
+    caller.say(SECOND)
+    await caller.understood(f"{FIRST} {SECOND}")
+    assert rig.link.ends()[-1] == (CARTESIA, "ok")
+
+
+async def test_everybody_dead_says_so_once_and_recovers_with_every_word(rig: Rig) -> None:
+    rig.sim.set_fault("stt", "cartesia", "status", status=503)
+    rig.sim.set_fault("stt", "groq", "status", status=503)
+    async with rig.stt.stream() as stream:
+        caller = Caller(stream)
+        caller.say(FIRST)
+        await wait_until(lambda: rig.errors, "the session is told", 10)
+        assert isinstance(rig.errors[0].error, APIError)
+        assert rig.errors[0].recoverable is False
+        rig.sim.clear_faults()
+        await caller.understood(FIRST)
+        assert [error.recoverable for error in rig.errors] == [False]
+        await caller.aclose()
+
+
+async def test_nobody_is_blamed_for_silence_and_coughs(rig: Rig, caller: Caller) -> None:
+    noise = np.random.default_rng(1).normal(0, 3000, int(RATE * 0.15)).astype(np.int16)
+    caller.stream.push_frame(frame_of(noise))
+    await wait_until(lambda: rig.sim.requests(provider="cartesia", role="stt"), "it listens")
+    caller.say(SECOND)
+    await caller.understood(SECOND)
+    assert "fault" not in {attempt.end for attempt in rig.link.attempts}
+
+
+async def test_input_that_ends_is_answered_to_its_end(rig: Rig) -> None:
+    async with rig.stt.stream() as stream:
+        stream.push_frame(spoken(FIRST))
+        stream.end_input()
+        events = [event async for event in stream]
+    assert " ".join(text(e) for e in events if e.type is Kind.FINAL_TRANSCRIPT) == FIRST
+
+
+async def test_input_that_ends_with_everybody_dead_raises(rig: Rig) -> None:
+    rig.sim.set_fault("stt", "cartesia", "status", status=503)
+    rig.sim.set_fault("stt", "groq", "status", status=503)
+    async with rig.stt.stream() as stream:
+        stream.push_frame(spoken(FIRST))
+        stream.end_input()
+        with pytest.raises(APIError):
+            assert [event async for event in stream] == []
+
+
+async def test_recognize_goes_to_the_next(rig: Rig) -> None:
+    rig.link.deadlines(CARTESIA, GROQ, first_output_ms=2000, stall_ms=700)
+    event = await rig.stt.recognize(spoken(FIRST))
+    assert text(event) == FIRST
+    rig.sim.set_fault("stt", "cartesia", "status", status=503)
+    event = await rig.stt.recognize(spoken(FIRST))
+    assert text(event) == FIRST
+    assert rig.link.ends() == [(CARTESIA, "ok"), (CARTESIA, "overloaded"), (GROQ, "ok")]
