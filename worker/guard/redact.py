@@ -27,6 +27,7 @@ _EMAIL: Final = re.compile(r"[^\s@<>\"'(),;:]+@[^\s@<>\"'(),;:]+\.\w+")
 _BASE64: Final = re.compile(
     r"(?=[\w+/=.-]*[a-z])(?=[\w+/=.-]*[A-Z])(?=[\w+/=.-]*\d[\w+/=.-]*\d)[\w+/=.-]{24,}"
 )
+_HEX_RUN: Final = re.compile(r"(?:[0-9a-fA-F]{4,}-){2,}[0-9a-fA-F]{4,}")
 _SEGMENT: Final = re.compile(r"(?=[A-Za-z]*\d)[A-Za-z0-9]{12,}|[A-Za-z0-9]{20,}")
 _PHONE: Final = re.compile(r"\+?\(?\d(?:[\s().-]{0,2}\d){7,}")
 _DIGITS: Final = re.compile(r"\d{7,}")
@@ -55,6 +56,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     text = _BEARER.sub(r"\1 [key]", text)
     text = _PREFIXED.sub("[key]", text)
     text = _EMAIL.sub("[email]", text)
+    text = _HEX_RUN.sub("[key]", text)
     text = _BASE64.sub("[key]", text)
     text = _SEGMENT.sub("[key]", text)
     text = _QUOTED.sub("[text]", text)
