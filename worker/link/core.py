@@ -130,9 +130,12 @@ class LinkCore:
         self.on_fault()
 
     def abandoned(self, key: int, target: str = "") -> None:
+        known = self.flights.get(key)
+        overdue = known is not None and known.overdue
         flight = self._land(key, target)
         if flight is not None:
             flight.entry.abandoned += 1
+            flight.entry.given_up += overdue
             if not self.changed:
                 self._mark()
 

@@ -47,6 +47,7 @@ class TargetEntry:
         "characters",
         "faults",
         "first_outputs",
+        "given_up",
         "histogram",
         "id",
         "in_flight",
@@ -89,6 +90,7 @@ class TargetEntry:
         self.audio_ms = 0
         self.retry_after_until_mono = 0.0
         self.over_budget = 0
+        self.given_up = 0
 
     def begin(self, started_mono: float) -> Flight:
         self.started += 1
@@ -148,6 +150,7 @@ class TargetEntry:
             key_fp=self.key_fp,
             retry_after_ms=max(0, int((self.retry_after_until_mono - now_mono) * 1000)),
             over_budget=self.over_budget,
+            given_up=self.given_up,
         )
 
 

@@ -100,6 +100,11 @@ class ProbeDesk:
             self._fail(running.directive, "no result by the deadline")
 
     @property
+    def probers(self) -> list[Prober]:
+        """The processes that are there."""
+        return list(self._probers.values())
+
+    @property
     def running(self) -> int:
         return len(self._running)
 

@@ -169,6 +169,11 @@ class _Job(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that the job has not read yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
     def rules_changed(self) -> None:
         """Send the rules; while the job does not read, only that it is owed the newest."""
         if self._paused or self._transport is None:
