@@ -42,6 +42,7 @@ class TargetCounts(msgspec.Struct, frozen=True, array_like=True):
     histogram counts first outputs by `HISTOGRAM_BOUNDS_MS`. tokens, characters, audio_ms are cumulative use.
     retry_after_ms is the newest Retry-After a provider sent with a 429 (0: none), still to run.
     over_budget counts first outputs that took longer than the target's first-output budget.
+    given_up counts abandoned attempts that were overdue when they were abandoned: as telling as a timeout.
     """
 
     target: TargetId
@@ -60,6 +61,7 @@ class TargetCounts(msgspec.Struct, frozen=True, array_like=True):
     key_fp: Fingerprint = ""
     retry_after_ms: Count = 0
     over_budget: Count = 0
+    given_up: Count = 0
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag="r"):
