@@ -12,6 +12,8 @@ from typing import NamedTuple
 from supervisor.core.state import EngineState, Evidence, TargetRec, WorkerTarget
 from supervisor.core.stats import wilson_lower
 
+_ODD_FAULTS = 3
+
 
 class Finding(NamedTuple):
     """What a rule found."""
@@ -116,7 +118,7 @@ def run_rule(target: TargetRec) -> Finding | None:
 def rate_rule(target: TargetRec) -> Finding | None:
     """Most of what finished in the last 10 s failed, beyond chance."""
     policy = target.policy
-    counts = target.w10.sums(target.totals)
+    counts = target.w10.sums(target.totals, target.clean)
     if counts.finished < policy.rate_finished:
         return None
     bound = wilson_lower(counts.faults, counts.finished, policy.z)
@@ -130,12 +132,12 @@ def rate_rule(target: TargetRec) -> Finding | None:
 def degraded_rule(state: EngineState, target: TargetRec, now_ms: int) -> Finding | None:
     """Too many faults or slow first outputs for a first choice, too few to shut it."""
     policy = target.policy
-    counts = target.w10.sums(target.totals)
+    counts = target.w10.sums(target.totals, target.clean)
     if counts.faults and counts.finished >= policy.degraded_finished:
         bound = wilson_lower(counts.faults, counts.finished, policy.z)
         if bound >= policy.degraded_bound and _widespread(target, now_ms, 2, policy.degraded_bound / 2):
             return _often("10 s", counts.faults, counts.finished, bound)
-    long = target.w60.sums(target.totals)
+    long = target.w60.sums(target.totals, target.clean)
     if long.faults and long.finished >= policy.degraded_long_finished:
         many = state.sessions > policy.many_sessions
         limit = policy.degraded_long_bound_many if many else policy.degraded_long_bound
@@ -151,7 +153,7 @@ def slow_rule(target: TargetRec) -> Finding | None:
     slow = target.slow_bits.bit_count()
     if slow < policy.slow_of_ten:
         return None
-    long = target.w60.sums(target.totals)
+    long = target.w60.sums(target.totals, target.clean)
     if long.first < 10 or not long.slow:
         return None
     reason = f"{slow} of the last 10 first outputs took longer than {policy.slow_ms} ms"
@@ -161,7 +163,7 @@ def slow_rule(target: TargetRec) -> Finding | None:
 def quiet(target: TargetRec) -> bool:
     """Whether a degraded target looks well now; it must for a while to be cleared."""
     policy = target.policy
-    counts, long = target.w10.sums(target.totals), target.w60.sums(target.totals)
+    counts, long = target.w10.sums(target.totals, target.clean), target.w60.sums(target.totals, target.clean)
     return (
         wilson_lower(counts.faults, counts.finished, policy.z) < policy.clear_bound
         and wilson_lower(long.faults, long.finished, policy.degraded_long_z) < policy.clear_long_bound
@@ -172,7 +174,7 @@ def quiet(target: TargetRec) -> bool:
 def ramp_rule(target: TargetRec) -> Finding | None:
     """Whether a ramp goes wrong; one fault alone never ends it."""
     policy = target.policy
-    counts = target.totals.since(target.counts_at_ramp)
+    counts = target.totals.since(target.clean)
     run = target.fleet_run
     if run >= policy.ramp_run:
         return Finding("ramp", f"{run} attempts in a row failed while ramping", {"run": run})
@@ -183,6 +185,21 @@ def ramp_rule(target: TargetRec) -> Finding | None:
         return None
     numbers: Evidence = {"faults": counts.faults, "finished": counts.finished, "bound": round(bound, 3)}
     return Finding("ramp", f"{counts.faults} of {counts.finished} failed while ramping", numbers)
+
+
+def odd_ones(target: TargetRec, now_ms: int) -> list[tuple[WorkerTarget, Finding]]:
+    """Workers that fail at least half of the time (3 faults or more in 10 s) while the rest fails rarely."""
+    parts = active_parts(target, now_ms, target.policy.active_ms)
+    seen = [(part, *part.recent(2)) for part in parts]
+    all_ok, all_faults = sum(ok for _, ok, _ in seen), sum(faults for _, _, faults in seen)
+    odd: list[tuple[WorkerTarget, Finding]] = []
+    for part, ok, faults in seen:
+        rest_ok, rest_faults = all_ok - ok, all_faults - faults
+        if faults >= _ODD_FAULTS and faults >= ok and rest_ok >= 10 * rest_faults and rest_ok:
+            words = f"{faults} of its last {ok + faults} attempts failed, but {rest_faults} of {rest_ok + rest_faults}"
+            numbers: Evidence = {"faults": faults, "finished": ok + faults, "others_ok": rest_ok}
+            odd.append((part, Finding("worker", f"{words} elsewhere", numbers)))
+    return odd
 
 
 def _often(window: str, faults: int, finished: int, bound: float) -> Finding:

@@ -84,25 +84,32 @@ def fold(  # noqa: C901  # the hot path: calls cost more here than everything th
         if started < 0 or ok < 0 or first < 0 or counts.abandoned < part.abandoned:
             state.count("counters_backwards")
             continue
+        if counts.faults != part.faults and _fewer(counts, part):
+            state.count("counters_backwards")
+            continue
+        totals = target.totals
+        totals.started += started
+        totals.ok += ok
+        part.ok_sum += ok
+        if ok and not part.first and not counts.first_outputs:
+            first = ok  # this worker does not say when output begins: a completion stands for it
+        totals.first += first
         if counts.faults != part.faults:
             if touched is None:
                 touched = []
-            if not _faulty(state, part, counts, ok, first, now_ms, touched):
-                continue
+            _faulty(part, counts, ok, first, now_ms, touched)
         elif ok or first:
-            if ok and not part.first and not counts.first_outputs:
-                first = ok  # this worker does not say when output begins: a completion stands for it
             if target.run or part.run:
-                _relieve(part, ok, first)
+                _relieve(part, counts.started, ok, first)
             if target.watched and first:
                 if touched is None:
                     touched = []
                 touched.append(Touched(part, first=first))
-        totals = target.totals
-        totals.started += started
-        totals.ok += ok
-        totals.first += first
-        part.ok_sum += ok
+        if counts.given_up > part.given_up:
+            if touched is None:
+                touched = []
+            _lengthen(part, counts.started, counts.given_up - part.given_up, now_ms)
+            touched.append(Touched(part))
         if first or counts.overdue or part.overdue:
             if counts.overdue > part.overdue:
                 if touched is None:
@@ -122,6 +129,9 @@ def fold(  # noqa: C901  # the hot path: calls cost more here than everything th
         part.faults = counts.faults
         part.hist = counts.histogram
         part.over_budget = counts.over_budget
+        part.given_up = counts.given_up
+        if ok:
+            part.ok_at_ms = now_ms
     return touched
 
 
@@ -236,20 +246,16 @@ def _late(state: EngineState, worker: WorkerRec, report: Report, now_ms: int) ->
         part.take(counts)
 
 
+def _fewer(counts: TargetCounts, part: WorkerTarget) -> bool:
+    """Whether some kind's count went backwards."""
+    return any(n > counts.faults.get(kind, 0) for kind, n in part.faults.items())
+
+
 def _faulty(
-    state: EngineState,
-    part: WorkerTarget,
-    counts: TargetCounts,
-    ok: int,
-    first: int,
-    now_ms: int,
-    touched: list[Touched],
-) -> bool:
-    """Faults changed. False when they went backwards: then the entry is void."""
+    part: WorkerTarget, counts: TargetCounts, ok: int, first: int, now_ms: int, touched: list[Touched]
+) -> None:
+    """New faults, by what they count against."""
     target, before = part.target, part.faults
-    if any(n > counts.faults.get(kind, 0) for kind, n in before.items()):
-        state.count("counters_backwards")
-        return False
     slot = target.kinds[-1]
     health = limits = 0
     credentials: dict[FaultKind, int] | None = None
@@ -268,52 +274,62 @@ def _faulty(
             credentials = credentials or {}
             credentials[kind] = new
     part.active_at_ms = now_ms
-    if ok and not part.first and not counts.first_outputs:
-        first = ok
     if health:
-        _lengthen(part, health, min(counts.trailing_faults, health), ok, first, now_ms)
-    elif ok or first:
-        _relieve(part, ok, first)
+        target.totals.faults += health
+        part.fault_sum += health
+        if target.v.ramp_at_ms:
+            target.ramp_faulty.add(part.worker.id)
+        _lengthen(part, counts.started, health, now_ms)
+    if ok or first:
+        _relieve(part, counts.started, ok, first, min(counts.trailing_faults, health))
     touched.append(Touched(part, health, limits, credentials, first))
-    return True
 
 
-def _lengthen(part: WorkerTarget, health: int, trailing: int, ok: int, first: int, now_ms: int) -> None:
-    """New faults against health: the fleet's run and the worker's."""
+def _lengthen(part: WorkerTarget, part_started: int, new: int, now_ms: int) -> None:
+    """The fleet's run and the worker's grow, or begin: by faults, or by attempts given up while overdue."""
     target = part.target
-    target.totals.faults += health
-    part.fault_sum += health
     if not target.run:
         target.run_from_ms = now_ms
-    target.run, target.run_first = _run(target.run, target.run_first, health, trailing, ok, first)
-    part.run, part.run_first = _run(part.run, part.run_first, health, trailing, ok, first)
+        target.run_first = 0
+        target.run_started = target.totals.started - new
+    if not part.run:
+        part.run_first = 0
+        part.run_started = part_started - new
+    target.run += new
+    part.run += new
     target.run_at_ms = part.run_at_ms = now_ms
-    if target.v.ramp_at_ms:
-        target.ramp_faulty.add(part.worker.id)
 
 
-def _run(run: int, run_first: int, health: int, trailing: int, ok: int, first: int) -> tuple[int, int]:
-    """A run and the first outputs since it began, after a report with faults in it.
-
-    A completion breaks the run only when some attempt has had output since the run began: else it is an
-    answer that was already being given when the trouble started, and says nothing about new attempts.
-    """
-    if ok and (first or run_first):
-        return trailing, 0
-    return run + health, run_first + first
-
-
-def _relieve(part: WorkerTarget, ok: int, first: int) -> None:
-    """Completions or first outputs and no fault: see `_run`."""
+def _relieve(part: WorkerTarget, part_started: int, ok: int, first: int, trailing: int = 0) -> None:
+    """Completions or first outputs; `trailing`: faults of the same report that came after the last completion."""
     target = part.target
     if target.run:
         target.run_first += first
-        if ok and target.run_first:
+        if ok and target.run_first and _mixed(target.run, target.totals.started - target.run_started):
             target.run = target.run_first = 0
+            if trailing:
+                _lengthen_to(target, trailing)
     if part.run:
         part.run_first += first
-        if ok and part.run_first:
-            part.run = part.run_first = 0
+        if ok and part.run_first and _mixed(part.run, part_started - part.run_started):
+            part.run, part.run_first = trailing, 0
+            part.run_started = part_started - trailing
+
+
+def _lengthen_to(target: TargetRec, trailing: int) -> None:
+    target.run = trailing
+    target.run_from_ms = target.run_at_ms
+    target.run_started = target.totals.started - trailing
+
+
+def _mixed(run: int, begun: int) -> bool:
+    """Whether so many attempts begun since a run began are more than its faults explain.
+
+    A completion breaks a run only if some attempt had output since the run began, and a quarter of what began
+    since then has not failed: else it is an answer that was already being given when the trouble started, and
+    says nothing about new attempts. Without this the answers under way hide an outage for as long as they last.
+    """
+    return 4 * run < 3 * begun
 
 
 def _overdue(part: WorkerTarget, overdue: int, first: int) -> None:

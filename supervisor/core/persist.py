@@ -35,7 +35,7 @@ class SavedTarget(msgspec.Struct, array_like=True):
     hist_old: list[int]
     learnt: tuple[int, int, int, int, int, int]
     probe_log: list[int]
-    counts_at_ramp: Counts
+    clean: Counts
     suspect_next_at_ms: int
     refuted: int
     held_at_ms: int = 0
@@ -122,7 +122,7 @@ def _save(target: TargetRec) -> SavedTarget:
             target.hedge_ms,
         ),
         probe_log=list(target.probe_log),
-        counts_at_ramp=target.counts_at_ramp,
+        clean=target.clean,
         suspect_next_at_ms=target.suspect_next_ms,
         refuted=target.refuted,
         held_at_ms=target.held_at_ms,
@@ -149,7 +149,7 @@ def _restore(item: SavedTarget, state: EngineState) -> TargetRec:
         target.hedge_ms,
     ) = item.learnt
     target.probe_log = deque(item.probe_log)
-    target.counts_at_ramp = item.counts_at_ramp
+    target.clean = item.clean
     target.suspect_next_ms = item.suspect_next_at_ms
     target.refuted = item.refuted
     target.held_at_ms = item.held_at_ms

@@ -68,7 +68,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suspect_budget_ms: Annotated[int, _ms(200, 60_000, "least time a suspicion probe is given")] = 1_000
     # probes
     probe_first_ms: Annotated[int, _ms(100, 600_000, "first probe after the verdict")] = 3_000
-    probe_every_ms: Annotated[int, _ms(100, 3_600_000, "then every so often")] = 5_000
+    probe_every_ms: Annotated[int, _ms(100, 3_600_000, "then every so often")] = 6_000
     probe_credentials_ms: Annotated[int, _ms(100, 3_600_000, "the same for condemned credentials")] = 10_000
     probe_late_ms: Annotated[int, _ms(100, 3_600_000, "the same once the outage is old")] = 30_000
     probe_late_after_ms: Annotated[int, _ms(1_000, 86_400_000, "when an outage is old")] = 600_000

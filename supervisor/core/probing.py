@@ -97,10 +97,12 @@ def every_ms(target: TargetRec, now_ms: int) -> int:
     verdict, policy = target.v, target.policy
     if over_cap(target, now_ms):
         base = _CAPPED_MS
-    elif verdict.condemned_at_ms and now_ms - (verdict.incident_at_ms or now_ms) > policy.probe_late_after_ms:
+    elif now_ms - (verdict.incident_at_ms or now_ms) > policy.probe_late_after_ms:
         base = policy.probe_late_ms
+    elif verdict.by_key:
+        return policy.probe_credentials_ms  # slow enough: jitter would only delay the way back
     else:
-        base = policy.probe_credentials_ms if verdict.by_key else policy.probe_every_ms
+        base = policy.probe_every_ms
     return jittered(base, policy.probe_jitter, target.id, verdict.probes_sent)
 
 

@@ -27,12 +27,13 @@ def begin(ctx: Context, target: TargetRec, trigger: Trigger, reason: str) -> Non
     ctx.move(target, trigger, "ramp", reason, {"share": target.policy.ramp_1})
     target.v.ramp_at_ms = ctx.now_ms
     target.v.ramp_step = 0
-    target.counts_at_ramp = target.totals.now()
+    target.clean = target.totals.now()
     target.ramp_faulty.clear()
     target.suspicion = None
     suspicion.break_run(target)
     for part in target.workers.values():
         part.run = part.run_first = 0
+        part.ring.extend([(part.ok_sum, part.fault_sum)] * 12)
         part.own_base = part.overdue
 
 
@@ -50,8 +51,6 @@ def judge(ctx: Context, target: TargetRec) -> None:
     if widely or (quorum.met and not (quorum.lone and not proved)):
         target.v.level += 1
         verdicts.condemn(ctx, target, Trigger.RAMP_FAILED, finding, quorum)
-        return
-    verdicts.flag(ctx, target, quorum.bad, finding)
 
 
 def advance(ctx: Context, target: TargetRec) -> None:
@@ -65,7 +64,7 @@ def advance(ctx: Context, target: TargetRec) -> None:
         verdict.evidence = {**verdict.evidence, "share": share(target)}
         ctx.publish = True
         return
-    counts = target.totals.since(target.counts_at_ramp)
+    counts = target.totals.since(target.clean)
     numbers: dict[str, float | int | str] = {"finished": counts.finished, "faults": counts.faults}
     reason = f"ramped up: {counts.ok} of {counts.finished} attempts went well"
     ctx.move(target, Trigger.RAMPED, "ramp", reason, numbers)

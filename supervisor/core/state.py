@@ -94,9 +94,9 @@ class WorkerTarget:
 
     __slots__ = (
         "abandoned", "active_at_ms", "base", "base_seq", "contrib", "fault_sum", "faults", "first",
-        "flagged", "flagged_at_ms", "fp", "hist", "hist_done", "hold_count", "in_flight", "limited_at_ms",
-        "ok", "ok_sum", "order", "over_budget", "overdue", "own_base", "retry_after_ms", "ring", "run",
-        "run_at_ms", "run_first", "slow", "started", "target", "worker",
+        "flagged", "flagged_at_ms", "fp", "given_up", "hist", "hist_done", "hold_count", "in_flight", "limited_at_ms",
+        "ok", "ok_at_ms", "ok_sum", "order", "over_budget", "overdue", "own_base", "retry_after_ms", "ring", "run",
+        "run_at_ms", "run_first", "run_started", "slow", "started", "target", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: WorkerRec, target: TargetRec) -> None:
@@ -106,11 +106,13 @@ class WorkerTarget:
         self.fp = ""
         self.zero()
         self.active_at_ms = 0
+        self.ok_at_ms = 0
         self.ok_sum = 0
         self.fault_sum = 0
         self.ring: deque[tuple[int, int]] = deque([(0, 0)] * 12, maxlen=12)  # sums at each 5 s boundary
         self.run = 0
         self.run_first = 0
+        self.run_started = 0
         self.run_at_ms = 0
         self.limited_at_ms = 0
         self.retry_after_ms = 0
@@ -125,6 +127,7 @@ class WorkerTarget:
         self.abandoned = 0
         self.first = 0
         self.over_budget = 0
+        self.given_up = 0
         self.faults: dict[FaultKind, int] = {}
         self.hist: tuple[int, ...] = ()
         self.hist_done: tuple[int, ...] = ()
@@ -143,6 +146,7 @@ class WorkerTarget:
         self.abandoned = counts.abandoned
         self.first = counts.first_outputs
         self.over_budget = counts.over_budget
+        self.given_up = counts.given_up
         self.faults = counts.faults
         self.hist = self.hist_done = counts.histogram
         self.slow = sum(counts.histogram[self.target.slow_bucket :])
@@ -190,11 +194,11 @@ class TargetRec:
     """One target: verdict, evidence, and what workers were told last."""
 
     __slots__ = (
-        "counts_at_ramp", "first_output_ms", "first_seq", "hedge_ms", "held_at_ms", "hist_new", "hist_old",
+        "clean", "first_output_ms", "first_seq", "hedge_ms", "held_at_ms", "hist_new", "hist_old",
         "id", "in_flight", "kinds", "kinds_total", "last_prober", "late", "learnt_at_ms", "model", "order",
         "overdue", "overdue_ms", "overdue_run", "p50_ms", "p95_ms", "policy", "probe", "probe_log",
         "provider", "published", "published_at_ms", "ramp_faulty", "refuted", "role", "run", "run_at_ms",
-        "run_first", "run_from_ms", "slow_bits", "slow_bucket", "suspect_next_ms", "suspicion", "totals",
+        "run_first", "run_from_ms", "run_started", "slow_bits", "slow_bucket", "suspect_next_ms", "suspicion", "totals",
         "v", "w10", "w60", "watched", "workers",
     )  # fmt: skip
 
@@ -242,7 +246,7 @@ class TargetRec:
         self.suspicion: Suspicion | None = None
         self.suspect_next_ms = 0
         self.refuted = 0
-        self.counts_at_ramp = Counts()
+        self.clean = Counts()  # totals when the newest ramp began: what was before it is no evidence any more
         self.ramp_faulty: set[str] = set()
         self.watched = False  # first outputs matter at once: a key is in doubt, or calls come in panic
         self.published: Snapshot | None = None

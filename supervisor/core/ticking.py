@@ -49,7 +49,7 @@ def tick(ctx: Context) -> None:
         _advance(ctx, target)
         if seldom:
             verdicts.degrade(ctx, target)
-            verdicts.unflag(ctx, target)
+            verdicts.watch_workers(ctx, target)
             _forgive(target, now)
     if now >= state.learn_due_ms:
         state.learn_due_ms = now + _LEARN_MS

@@ -1,6 +1,6 @@
 """Condemning, degrading, clearing: evidence becomes a verdict, if the workers agree.
 
-Rule: what one worker alone sees never condemns a target that others use happily; then the worker is flagged.
+Rule: what one worker alone sees never condemns a target that others use happily; that worker is flagged.
 """
 
 from __future__ import annotations
@@ -41,8 +41,6 @@ def judge(ctx: Context, target: TargetRec) -> None:
     quorum = ev.quorum(target, ctx.now_ms, failed_probes=proved, by_share=by_share)
     if quorum.met and not _alone(ctx, target, quorum):
         condemn(ctx, target, Trigger.CONDEMN, finding, quorum)
-    else:
-        flag(ctx, target, quorum.bad, finding)
 
 
 def degrade(ctx: Context, target: TargetRec) -> None:
@@ -86,16 +84,20 @@ def flag(ctx: Context, target: TargetRec, parts: Sequence[WorkerTarget], finding
     """Too few agree: the workers themselves are in doubt, and people are told."""
     for part in parts:
         if not part.flagged:
-            part.flagged = f"{finding.reason}, while other workers have no such trouble"[:300]
+            part.flagged = finding.reason[:300]
             ctx.emit("worker", target, after="flagged", reason=part.flagged, worker=part.worker.id)
         part.flagged_at_ms = ctx.now_ms
 
 
-def unflag(ctx: Context, target: TargetRec) -> None:
-    """Forget flags without new reason; called now and then."""
+def watch_workers(ctx: Context, target: TargetRec) -> None:
+    """Flag a worker that mostly fails where the others do not; forget flags without new reason. Every 500 ms."""
     for part in target.workers.values():
         if part.flagged and ctx.now_ms - part.flagged_at_ms > FLAG_MS:
             part.flagged = ""
+    if ctx.settling or not target.w10.sums(target.totals).faults:
+        return
+    for part, finding in ev.odd_ones(target, ctx.now_ms):
+        flag(ctx, target, (part,), finding)
 
 
 def _alone(ctx: Context, target: TargetRec, quorum: Quorum) -> bool:

@@ -72,9 +72,12 @@ class Window:
         for _ in range(min(missed, self.slots)):
             self.ring.append(boundary)
 
-    def sums(self, totals: Totals) -> Counts:
-        """The window's sums; `roll` first."""
-        return totals.since(self.ring[0])
+    def sums(self, totals: Totals, clean: Counts | None = None) -> Counts:
+        """The window's sums, of what came after `clean` when given; `roll` first."""
+        oldest = self.ring[0]
+        if clean is not None and clean.started > oldest.started:
+            oldest = clean
+        return totals.since(oldest)
 
     def last(self, slots: int, totals: Totals) -> Counts:
         """The sums of the newest `slots` slots only, the present one included."""
