@@ -66,6 +66,7 @@ class WorkerSettings(BaseSettings):
     agent: str = Field(
         "", description="Your own entrypoint, `pkg.module:entrypoint`; empty: the shipped one."
     )
+    guard: bool = Field(True, description="Put every session of the agent under guard.")
     instructions: str = Field(
         "You are a friendly voice assistant. Answer in one or two short sentences.",
         description="What the shipped agent is told to be.",

@@ -7,22 +7,26 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Coroutine
-from typing import Annotated, Any, NoReturn
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from supervisor.demo.audio_drill import FAULTS, ROLES, AudioPlan, cases, run_audio_drill
 from supervisor.demo.demo import DemoPlan, run_demo
 from supervisor.demo.drill import SCENARIOS, VARIANTS, DrillPlan, run_drill
 from supervisor.demo.processes import StartFailed
+from supervisor.demo.report import render_report
 from supervisor.demo.view import Picture, render
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?\Z")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _err = Console(stderr=True)
+T = TypeVar("T")
 
 
 def parse_duration(text: str) -> float:
@@ -38,7 +42,7 @@ def _fail(line: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _run(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(work)
     except StartFailed as exc:
@@ -72,43 +76,102 @@ async def _demo(plan: DemoPlan, as_json: bool) -> dict[str, Any]:
     for sig in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sig, stop.set)
 
-    def say(line: str) -> None:
-        _err.print(line, highlight=False, markup=False)
-
     if as_json or not sys.stdout.isatty():
-        return await run_demo(plan, stop, lambda _: None, say)
+        return await run_demo(plan, stop, lambda _: None, _say)
     with Live(console=Console(), auto_refresh=False, screen=False) as live:
 
         def show(picture: Picture) -> None:
             live.update(render(picture), refresh=True)
 
-        return await run_demo(plan, stop, show, say)
+        return await run_demo(plan, stop, show, _say)
 
 
 def drill(
     scenario: Annotated[str, typer.Option(help=", ".join(SCENARIOS))] = "status-503",
-    sessions: Annotated[int, typer.Option(min=4, max=400)] = 40,
+    sessions: Annotated[
+        int, typer.Option(min=0, max=400, help="text sessions (40); with --audio calls in a wave (16)")
+    ] = 0,
     variant: Annotated[
         list[str] | None, typer.Option(help="only these of plain, upstream, guarded (repeat it)")
     ] = None,
-    outage: Annotated[str, typer.Option(help="how long the primary is broken")] = "30s",
+    outage: Annotated[str, typer.Option(help="how long the service is broken; 30s, with --audio 20s")] = "",
+    audio: Annotated[bool, typer.Option("--audio", help="real calls: measure what callers hear")] = False,
+    role: Annotated[list[str] | None, typer.Option(help="with --audio: only these of llm, tts, stt")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(help=f"with --audio: only these of {', '.join(FAULTS)}")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="with --audio: repeat each case so often")] = 1,
+    report: Annotated[
+        Path | None, typer.Option(help="with --audio: write a page with a picture of every call")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Break the primary LLM under load and measure three variants side by side: plain, upstream's adapter, guarded.
+    """Break a service under load and measure three variants side by side: plain, upstream's adapter, guarded.
 
-    Takes about two minutes a variant. Example: supervisor drill --scenario hang --sessions 40 --json
+    Text sessions and the primary LLM, about two minutes a variant; or, with --audio, real calls, about a minute a
+    variant and case. Examples: supervisor drill --scenario hang --sessions 40 --json;
+    supervisor drill --audio --role tts --fault cut --report drill.html
     """
-    if scenario not in SCENARIOS:
-        raise typer.BadParameter(f"choose one of {', '.join(SCENARIOS)}", param_hint="--scenario")
-    wanted = tuple(variant or VARIANTS)
-    if unknown := [v for v in wanted if v not in VARIANTS]:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(VARIANTS)}", param_hint="--variant")
-    plan = DrillPlan(scenario, sessions, wanted, outage_s=parse_duration(outage))
-    result = _run(run_drill(plan, lambda line: _err.print(line, highlight=False, markup=False)))
+    _choices("--variant", variant, VARIANTS)
+    variants = tuple(variant or VARIANTS)
+    if audio:
+        _choices("--role", role, ROLES)
+        _choices("--fault", fault, FAULTS)
+        chosen = cases(tuple(role or ROLES), tuple(fault or FAULTS))
+        if not chosen:
+            raise typer.BadParameter(
+                "no role has that fault (an LLM has no silence, a recogniser no empty audio)"
+            )
+        plan = AudioPlan(chosen, variants, sessions or 16, rounds, outage_s=parse_duration(outage or "20s"))
+        _audio(plan, report, as_json)
+        return
+    _choices("--scenario", [scenario], SCENARIOS)
+    text_plan = DrillPlan(scenario, sessions or 40, variants, outage_s=parse_duration(outage or "30s"))
+    result = _run(run_drill(text_plan, _say))
     if as_json:
         typer.echo(json.dumps(result))
     else:
         Console().print(drill_table(result))
+
+
+def _say(line: str) -> None:
+    _err.print(line, highlight=False, markup=False)
+
+
+def _choices(option: str, given: Iterable[str] | None, known: Iterable[str]) -> None:
+    for name in given or ():
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint=option)
+
+
+def _audio(plan: AudioPlan, report: Path | None, as_json: bool) -> None:
+    if report is not None and not report.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {report.parent}", param_hint="--report")
+    result = _run(run_audio_drill(plan, _say))
+    if report is not None:
+        report.write_text(render_report(result.rows, result.healthy, result.timelines))
+        _say(f"report: {report}")
+    if as_json:
+        typer.echo(json.dumps({"healthy": result.healthy, "cases": result.rows}))
+    else:
+        Console().print(audio_table(result.rows))
+
+
+def audio_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The audio drill's result for people."""
+    table = Table(title="what callers heard during the outage", title_justify="left")
+    counts = ("turns", "answered", "apologies", "misheard", "silent", "words_lost", "words_twice", "closed")
+    for name in ("role", "fault", "variant", *counts, "dead air p50", "p95", "max"):
+        table.add_column(
+            name.replace("_", " "), justify="left" if name in {"role", "fault", "variant"} else "right"
+        )
+    for row in rows:
+        air = row["dead_air_s"]
+        table.add_row(
+            *(str(row[key]) for key in ("role", "fault", "variant", *counts)),
+            *(_seconds(air[key]) for key in ("p50", "p95", "max")),
+        )
+    return table
 
 
 def drill_table(result: dict[str, Any]) -> Table:

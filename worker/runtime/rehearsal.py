@@ -2,7 +2,9 @@
 
 What they live through goes to the file WORKER_CALLERS_RECORD, one line of JSON an event:
 `{"event": "state", "caller", "at", "state": "talking|waiting|listening|gone"}` and
-`{"event": "turn", "caller", "at", …}` with the fields of `worker.simulator.callers.records.Turn`.
+`{"event": "turn", "caller", "at", …}` with the fields of `worker.simulator.callers.records.Turn` and, counted in
+words: `expected` of the right answer, `lost`, `twice`, `other` (an apology, say), and `stt_lost` of what the caller
+said. `{"event": "closed", "caller", "at", "error"}` when the session ended itself.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from livekit.agents import AgentSession, JobContext
+from livekit.agents import AgentSession, CloseEvent, CloseReason, JobContext, UserInputTranscribedEvent
 
-from worker.simulator.callers import Caller, Turn
+from worker.simulator.answers import answer_for
+from worker.simulator.callers import Caller, Turn, judge
 
 RECORD_ENV = "WORKER_CALLERS_RECORD"
 LOOK_S = 0.2
@@ -36,10 +39,24 @@ class Rehearsal:
         self._caller = Caller(ctx.job.room.name, on_turn=self._turn)
         self._tasks: list[asyncio.Task[Any]] = []
         self._state = ""
+        self._transcript: list[str] = []
 
     def attach(self, session: AgentSession[Any]) -> None:
         """Become the session's microphone and loudspeaker."""
         self._caller.attach(session)
+        events = cast("Any", session)
+        events.on("user_input_transcribed", self._transcribed)
+        events.on("close", self._closed)
+
+    def _transcribed(self, event: UserInputTranscribedEvent) -> None:
+        if event.is_final:
+            self._transcript.append(event.transcript)
+
+    def _closed(self, event: CloseEvent) -> None:
+        failed = event.reason is CloseReason.ERROR
+        self._write({"event": "closed", "error": failed})
+        if failed:  # the caller hangs up on a dead line; the rehearsal places the next call
+            self._ctx.shutdown("session closed after errors")
 
     def begin(self) -> None:
         """The session runs: talk until the call ends. Only the first session of a job has the caller."""
@@ -81,7 +98,17 @@ class Rehearsal:
             self._write({"event": "state", "state": state})
 
     def _turn(self, turn: Turn) -> None:
-        self._write({"event": "turn"} | msgspec.to_builtins(turn))
+        words, self._transcript = " ".join(self._transcript).split(), []
+        answer = answer_for(turn.said).split()
+        answered, understood = judge(answer, turn.heard), judge(_bare(turn.said), _bare(" ".join(words)))
+        counts = {
+            "expected": len(answer),
+            "lost": len(answered.lost),
+            "twice": len(answered.twice),
+            "other": len(answered.other),
+            "stt_lost": len(understood.lost),
+        }
+        self._write({"event": "turn"} | msgspec.to_builtins(turn) | counts)
 
     def _write(self, event: dict[str, Any]) -> None:
         if self._file is None:
@@ -90,6 +117,11 @@ class Rehearsal:
         # One short append a second, to a local file: nothing on the call's path waits for it in earnest.
         with contextlib.suppress(OSError):
             os.write(self._file, (json.dumps(event) + "\n").encode())
+
+
+def _bare(text: str) -> list[str]:
+    """Words as a recogniser may write them: without case and punctuation."""
+    return [word.strip(".,!?;:").lower() for word in text.split()]
 
 
 def rehearsal_from_environment(ctx: JobContext) -> Rehearsal | None:

@@ -46,10 +46,11 @@ class SessionHook:
 
     def before(self, session: AgentSession[Any]) -> None:
         """Put the session under guard; a session that cannot be guarded is still a call that must go on."""
-        try:
-            setup_error_handling(session, link=self._link, settings=self._settings)
-        except Exception as exc:  # noqa: BLE001  # an unguarded call is better than none
-            log.error("session is not guarded", action="guard_failed", exception=type(exc).__name__)
+        if self._settings.guard:
+            try:
+                setup_error_handling(session, link=self._link, settings=self._settings)
+            except Exception as exc:  # noqa: BLE001  # an unguarded call is better than none
+                log.error("session is not guarded", action="guard_failed", exception=type(exc).__name__)
         if self._rehearsal is not None:
             self._rehearsal.attach(session)
 

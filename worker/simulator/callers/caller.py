@@ -11,7 +11,7 @@ from typing import Any, cast
 import msgspec
 from livekit.agents import AgentSession
 
-from worker.simulator.callers.audio import ListeningOutput, ScriptedCallerInput
+from worker.simulator.callers.audio import MIC_RATE, ListeningOutput, ScriptedCallerInput
 from worker.simulator.callers.ears import Ears
 from worker.simulator.callers.records import Summary, Turn
 from worker.simulator.speech import Sentence, sentences
@@ -125,6 +125,7 @@ class Caller:
             answer_s=0.0 if first_mono is None or last_mono is None else round(last_mono - first_mono, 3),
             gap_s=round(self.ears.longest_gap_after(end_mono), 3),
             overlap_s=round(overlap_s, 3),
+            speech_s=round(len(sentence.pcm) / MIC_RATE, 3),
         )
 
     async def _say(self, sentence: Sentence) -> float | None:

@@ -32,6 +32,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     gap_s: float
     overlap_s: float = 0.0
     """How long the agent still spoke while the caller did."""
+    speech_s: float = 0.0
+    """How long the caller spoke."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

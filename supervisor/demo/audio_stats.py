@@ -1,0 +1,67 @@
+"""From what callers heard to the audio drill's numbers. Pure: lines of the callers' record in, one row out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from supervisor.demo.drill_stats import Outage, quantile
+
+# A session that failed in the outage may close a little after it.
+_CLOSES_WITHIN_MS = 5_000
+
+Line = Mapping[str, Any]
+"""One line of the callers' record (see `worker.runtime.rehearsal`)."""
+
+
+def turns_in(lines: Sequence[Line], outage: Outage) -> list[Line]:
+    """Turns whose caller stopped speaking within the outage."""
+    return [
+        t for t in lines if t.get("event") == "turn" and outage.from_ms <= t["speech_end_at"] < outage.to_ms
+    ]
+
+
+def verdict_on(turn: Line) -> str:
+    """What a turn was for its caller.
+
+    `silent`: nothing was heard in time. `answered`: at least a part of the right answer. `misheard`: an answer, but to
+    words that were recognised incompletely. `apology`: something else was said, or a recording was played.
+    """
+    if turn["silent"]:
+        return "silent"
+    if turn["lost"] < turn["expected"]:
+        return "answered"
+    return "misheard" if turn["stt_lost"] and turn["other"] else "apology"
+
+
+def summarise(
+    variant: str, role: str, fault: str, lines: Sequence[Line], outages: Sequence[Outage]
+) -> dict[str, Any]:
+    """One row. words_lost and words_twice are counted in answered turns; dead air is over turns with any sound."""
+    turns = [t for outage in outages for t in turns_in(lines, outage)]
+    said = [verdict_on(t) for t in turns]
+    answered = [t for t, what in zip(turns, said, strict=True) if what == "answered"]
+    ends = [line["at"] for line in lines if line.get("event") == "closed" and line["error"]]
+    closed = [at for at in ends if any(o.from_ms <= at < o.to_ms + _CLOSES_WITHIN_MS for o in outages)]
+    return {
+        "variant": variant,
+        "role": role,
+        "fault": fault,
+        "turns": len(turns),
+        "answered": len(answered),
+        "apologies": said.count("apology"),
+        "misheard": said.count("misheard"),
+        "silent": said.count("silent"),
+        "dead_air_s": dead_air(turns),
+        "words_lost": sum(t["lost"] for t in answered),
+        "words_twice": sum(t["twice"] for t in answered),
+        "stt_words_lost": sum(t["stt_lost"] for t in turns),
+        "closed": len(closed),
+    }
+
+
+def dead_air(turns: Sequence[Line]) -> dict[str, float | None]:
+    """From the end of a caller's speech to the first sound, seconds: p50, p95, max."""
+    air = [float(t["dead_air_s"]) for t in turns if t["dead_air_s"] is not None]
+    found = {"p50": quantile(air, 0.5), "p95": quantile(air, 0.95), "max": max(air, default=None)}
+    return {name: None if value is None else round(value, 3) for name, value in found.items()}

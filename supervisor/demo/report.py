@@ -1,0 +1,126 @@
+"""The audio drill's report: one HTML page that needs nothing else, with a picture of every call."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from typing import Any
+
+_WIDTH, _LANE, _LABEL, _MARGIN_S = 960, 16, 150, 12.0
+_COLUMNS = {
+    "turns": "turns",
+    "answered": "answered",
+    "apologies": "apologies",
+    "misheard": "misheard",
+    "silent": "silent",
+    "words_lost": "words lost",
+    "words_twice": "said twice",
+    "closed": "closed",
+}
+_KEY = {
+    "in": "caller",
+    "out": "answer",
+    "other": "apology or another answer",
+    "air": "dead air",
+    "fault": "fault",
+}
+_AIR_HEAD = "<th>dead air p50</th><th>p95</th><th>max</th>"
+
+
+def render_report(
+    rows: Sequence[Mapping[str, Any]],
+    healthy: Mapping[str, Mapping[str, Any]],
+    timelines: Sequence[Mapping[str, Any]],
+) -> str:
+    """The page as text. All values are escaped; there is no script and nothing is fetched."""
+    cases = list(dict.fromkeys((r["role"], r["fault"]) for r in rows))
+    parts = [_head(), _healthy(healthy)]
+    for role, fault in cases:
+        mine = [r for r in rows if (r["role"], r["fault"]) == (role, fault)]
+        parts.append(f"<h2>{escape(role)}: {escape(fault)}</h2>{_table(mine)}")
+        parts += [_picture(t) for t in timelines if (t["role"], t["fault"]) == (role, fault)]
+    return "".join(parts) + "</html>\n"
+
+
+def _head() -> str:
+    style = (resources.files(__package__ or "") / "report.css").read_text()
+    key = "".join(f'<span style="background: var(--{name})"></span>{words}' for name, words in _KEY.items())
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>What callers heard</title><style>{style}</style><h1>What callers heard</h1>"
+        "<p>Words are decoded from the sound that reached the caller. Dead air is the time from the end of the "
+        f'caller\'s speech to the first sound.</p><p class="key">{key}</p>'
+    )
+
+
+def _healthy(healthy: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = "".join(f"<tr><td>{escape(name)}</td>{_air(air)}</tr>" for name, air in healthy.items())
+    return f"<h2>Without a fault</h2><table><tr><th>variant</th>{_AIR_HEAD}</tr>{rows}</table>"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    head = "".join(f"<th>{label}</th>" for label in _COLUMNS.values())
+    body = "".join(
+        f"<tr><td>{escape(row['variant'])}</td>{''.join(_cell(key, row[key]) for key in _COLUMNS)}"
+        f"{_air(row['dead_air_s'])}</tr>"
+        for row in rows
+    )
+    return f"<table><tr><th>variant</th>{head}{_AIR_HEAD}</tr>{body}</table>"
+
+
+def _cell(key: str, value: int) -> str:
+    bad = ' class="bad"' if key in {"silent", "closed"} and value else ""
+    return f"<td{bad}>{value}</td>"
+
+
+def _air(air: Mapping[str, Any]) -> str:
+    return "".join(f"<td>{_s(air[name])}</td>" for name in ("p50", "p95", "max"))
+
+
+def _picture(timeline: Mapping[str, Any]) -> str:
+    """One lane a call, time from left to right, the fault as a band behind."""
+    lanes: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for turn in timeline["turns"]:
+        lanes[turn["caller"]].append(turn)
+    begin = timeline["from_ms"] / 1000 - _MARGIN_S
+    span = timeline["to_ms"] / 1000 + _MARGIN_S - begin
+    scale = (_WIDTH - _LABEL) / span
+    height = _LANE * len(lanes) + 20
+
+    def bar(kind: str, start_s: float, length_s: float, lane: int, label: str) -> str:
+        x, width = _LABEL + max(0.0, start_s - begin) * scale, max(0.5, length_s * scale)
+        return (
+            f'<rect class="{kind}" x="{x:.1f}" y="{18 + lane * _LANE}" width="{width:.1f}" height="{_LANE - 4}">'
+            f"<title>{escape(label)}</title></rect>"
+        )
+
+    fault = (
+        f'<rect class="fault" x="{_LABEL + _MARGIN_S * scale:.1f}" y="0" '
+        f'width="{(timeline["to_ms"] - timeline["from_ms"]) / 1000 * scale:.1f}" height="{height}"/>'
+    )
+    drawn = [fault, f'<text x="0" y="12">{escape(timeline["variant"])}</text>']
+    for lane, (caller, turns) in enumerate(sorted(lanes.items())):
+        drawn.append(f'<text x="0" y="{28 + lane * _LANE}">{escape(caller[-22:])}</text>')
+        for turn in turns:
+            drawn += _turn(turn, lane, bar)
+    label = f"{timeline['variant']}: {timeline['role']} {timeline['fault']}, {len(lanes)} calls"
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(drawn)}</svg>'
+    )
+
+
+def _turn(turn: Mapping[str, Any], lane: int, bar: Any) -> list[str]:
+    end = turn["speech_end_at"] / 1000
+    drawn = [bar("in", end - turn["speech_s"], turn["speech_s"], lane, f"caller, {turn['speech_s']:.1f} s")]
+    if turn["dead_air_s"] is None:
+        return [*drawn, bar("air", end, 8.0, lane, "no answer")]
+    drawn.append(bar("air", end, turn["dead_air_s"], lane, f"dead air, {turn['dead_air_s']:.2f} s"))
+    kind = "out" if turn["lost"] < turn["expected"] else "other"
+    said = f"{turn['expected'] - turn['lost']} of {turn['expected']} words, {turn['twice']} twice"
+    return [*drawn, bar(kind, end + turn["dead_air_s"], turn["answer_s"], lane, said)]
+
+
+def _s(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
