@@ -15,7 +15,7 @@ from livekit.plugins import cartesia, groq
 
 from tests.support.noted_link import NotedLink
 from tests.support.waiting import wait_until
-from worker.guard.stt import GuardedRecognizeStream, GuardedSTT
+from worker.guard.stt import GuardedSTT
 from worker.simulator.server import SimulatorServer
 from worker.simulator.speech import sentences
 from worker.simulator.stand import Options
@@ -42,7 +42,7 @@ def spoken(text: str) -> rtc.AudioFrame:
 class Caller:
     """Speaks into a stream in real time, silence between; collects what is understood."""
 
-    def __init__(self, stream: GuardedRecognizeStream) -> None:
+    def __init__(self, stream: stt.RecognizeStream) -> None:
         self.stream = stream
         self.events: list[stt.SpeechEvent] = []
         self._rest = np.zeros(0, np.int16)
@@ -110,6 +110,8 @@ async def rig() -> AsyncIterator[Rig]:
             yield made
         finally:
             await made.stt.aclose()
+            await made.cartesia.aclose()
+            await made.groq.aclose()
             assert made.link.double_ends == 0
             assert all(attempt.end for attempt in made.link.attempts), "an attempt was never ended"
 

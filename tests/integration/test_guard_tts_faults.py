@@ -63,6 +63,7 @@ async def rig() -> AsyncIterator[Rig]:
             yield made
         finally:
             await made.tts.aclose()
+            await made.cartesia.aclose()
             assert made.link.double_ends == 0
             assert all(attempt.end for attempt in made.link.attempts), "an attempt was never ended"
 

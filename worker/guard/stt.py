@@ -14,13 +14,17 @@ from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGive
 from supervisor.core.admission import Route
 from supervisor.core.decide import GiveUp, Retry
 from supervisor.wire.vocabulary import FaultKind, Phase, Role
+from worker.guard.errors import api_error, no_target
 from worker.guard.evidence import fault_of, watch
 from worker.guard.faults import Fault
 from worker.guard.names import Child, children_of, provider_of, unwrap
+from worker.guard.probe import offer_probes
 from worker.guard.routing import Guard, GuardOptions, Woke
-from worker.guard.stt_ear import AnySTT, Style, recognize_once, style_of
-from worker.guard.stt_listen import Listening, SttChild
-from worker.guard.tts import api_error
+from worker.guard.stt_due import Style
+from worker.guard.stt_ear import AnySTT, recognize_once, style_of
+from worker.guard.stt_listen import Listening
+from worker.guard.stt_probe import probe_stt
+from worker.guard.stt_state import SttChild
 from worker.link.api import Link, Use
 
 PENALTY_BASE_S: Final = 20.0
@@ -57,10 +61,13 @@ class _EarGuard(Guard[AnySTT]):
 class GuardedSTT(stt.STT[Any]):
     """Several recognisers behind one face.
 
-    plugins: livekit STT plugins in the order wanted, streaming or not, or `Child`s. They belong to this guard.
-    detector: livekit's VAD; needed for plugins that do not stream, and it tells noise from speech that a
-    recogniser failed to notice. Raises ValueError without plugins, or when one needs a VAD and there is none.
+    plugins: livekit STT plugins in the order wanted, streaming or not, or `Child`s; they stay their owner's.
+    detector: livekit's VAD; needed for bare plugins that do not stream, and it tells noise from speech that a
+    recogniser failed to notice (default: the one of a `stt.StreamAdapter` among the plugins).
+    Raises ValueError without plugins, or when one needs a VAD and there is none.
     """
+
+    owns_plugins = False
 
     def __init__(
         self,
@@ -77,8 +84,7 @@ class GuardedSTT(stt.STT[Any]):
         if not children:
             raise ValueError("at least one stt plugin is needed")
         for child in children:
-            own: object = getattr(child.plugin, "_vad", None)
-            if style_of(child.plugin) is Style.REQUEST and detector is None and own is None:
+            if style_of(child.plugin) is Style.REQUEST and detector is None and _own_vad(child) is None:
                 raise ValueError(
                     f"{child.target} does not stream; give GuardedSTT a detector (livekit's VAD)"
                 )
@@ -104,16 +110,15 @@ class GuardedSTT(stt.STT[Any]):
             session_started_at_ms=session_started_at_ms,
             options=options,
         )
-        self._detector = detector
+        # Energy alone takes every noise for speech that a recogniser should have answered to.
+        self._detector = detector or next(filter(None, map(_own_vad, children)), None)
         self._understood_last = children[0]
-        self._stops: list[Callable[[], None]] = []
+        self._listens = True
+        self._stops: list[Callable[[], None]] = [offer_probes(self._guard, probe_stt)]
         for child in children:
             inner = unwrap(child.plugin)
             self._stops.append(watch(inner))
             inner.on("metrics_collected", self._on_metrics)
-
-    owns_plugins = True
-    """Whether `aclose` closes the plugins; set to False when they are somebody else's."""
 
     @property
     def guard(self) -> Guard[AnySTT]:
@@ -194,7 +199,7 @@ class GuardedSTT(stt.STT[Any]):
             finally:
                 asking.cancel()
                 attempt.abandoned()
-        raise api_error(Role.STT, last)
+        raise api_error(last) if last is not None else no_target(Role.STT)
 
     def prewarm(self) -> None:
         self._next().plugin.prewarm()
@@ -219,13 +224,15 @@ class GuardedSTT(stt.STT[Any]):
                 cast("Any", child.plugin)._push_conversation_item(ev)
 
     async def aclose(self) -> None:
-        await self._guard.aclose()
+        """Let go of plugins and link; streams still running are given up."""
         for stop in self._stops:
             stop()
+        self._stops.clear()
         for child in self._guard.children:
-            unwrap(child.plugin).off("metrics_collected", self._on_metrics)
-            if self.owns_plugins:
-                await child.plugin.aclose()
+            if self._listens:
+                unwrap(child.plugin).off("metrics_collected", self._on_metrics)
+        self._listens = False
+        await self._guard.aclose()
 
     def _next(self) -> SttChild:
         route = self._guard.route()
@@ -233,6 +240,11 @@ class GuardedSTT(stt.STT[Any]):
 
     def _on_metrics(self, *args: Any) -> None:
         self.emit("metrics_collected", *args)
+
+
+def _own_vad(child: SttChild) -> vad.VAD | None:
+    """The VAD of a plugin wrapped in `stt.StreamAdapter`."""
+    return cast("vad.VAD | None", getattr(child.plugin, "_vad", None))
 
 
 class GuardedRecognizeStream(stt.RecognizeStream):
@@ -270,7 +282,7 @@ class GuardedRecognizeStream(stt.RecognizeStream):
         self._emit_error(self.error_for(fault), recoverable=recoverable)
 
     def error_for(self, fault: Fault | None) -> Exception:
-        return api_error(Role.STT, fault)
+        return api_error(fault) if fault is not None else no_target(Role.STT)
 
     def understood(self, child: SttChild) -> None:
         self._guarded.understood(child)

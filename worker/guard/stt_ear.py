@@ -12,7 +12,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final, cast
 
 from livekit import rtc
@@ -25,6 +24,7 @@ from worker.guard.classify import classify
 from worker.guard.evidence import fault_of
 from worker.guard.faults import Fault
 from worker.guard.names import provider_of, unwrap
+from worker.guard.stt_due import Style
 
 AnySTT = stt.STT[Any]
 
@@ -36,14 +36,6 @@ _SPOKEN: Final = frozenset(
         stt.SpeechEventType.PREFLIGHT_TRANSCRIPT,
     }
 )
-
-
-class Style(StrEnum):
-    """What a recogniser lets us know, and when: while one speaks, at the end, or when it is asked."""
-
-    INTERIM = "interim"
-    FINAL = "final"
-    REQUEST = "request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +247,9 @@ async def recognize_once(
     async with inner.stream(language=language, conn_options=CHILD_OPTIONS) as stream:
         for frame in frames:
             stream.push_frame(frame)
-        await asyncio.sleep(0)  # Cartesia's plugin does nothing when its input is closed before its task has begun
+        await asyncio.sleep(
+            0
+        )  # Cartesia's plugin does nothing when its input is closed before its task has begun
         stream.end_input()
         events = [event async for event in stream]
     finals = [e for e in events if e.type is stt.SpeechEventType.FINAL_TRANSCRIPT and e.alternatives]

@@ -11,78 +11,32 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final
 
 import numpy as np
 from livekit import rtc
-from livekit.agents import stt, vad
-from livekit.agents.types import NotGivenOr
+from livekit.agents import stt
 
 from supervisor.core.decide import GiveUp, Retry, TryNext
 from supervisor.wire.vocabulary import FaultKind, Phase
 from worker.guard.attempt import Attempt
 from worker.guard.faults import Fault
-from worker.guard.names import Child
-from worker.guard.routing import Guard, Turn
-from worker.guard.stt_ear import Answered, AnySTT, Asked, EarEvent, EarStream, Style, text_of
+from worker.guard.routing import Turn
+from worker.guard.stt_due import BEGIN_SPEECH_S, SURE_SPEECH_S, Act, Picture, Style, due
+from worker.guard.stt_ear import Answered, AnySTT, Asked, EarEvent, EarStream, text_of
 from worker.guard.stt_speech_check import SpeechCheck
+from worker.guard.stt_state import LATE, SILENT, STALLED, Outage, Room, SttChild, Utterance
 from worker.guard.stt_tape import Meter, Tape
 from worker.link.api import Use
 
-BEGIN_SPEECH_S: Final = 0.2
-"""Loud sound after which an utterance has begun, as far as the attempt's clock is concerned."""
-SURE_SPEECH_S: Final = 0.5
-"""Loud sound that a recogniser must have noticed: less may be a cough, and nobody owes an answer to it."""
 WORDY_SPEECH_S: Final = 1.0
 """Loud sound that has words in it: an empty transcript of it is asked for again elsewhere."""
-QUIET_S: Final = 1.0
-"""Silence after which sound too short for an answer is forgotten."""
 SECOND_OPINION_EVERY_S: Final = 20.0
 OUTAGE_BASE_S: Final = 0.5
 OUTAGE_CAP_S: Final = 5.0
 COMPLAIN_EVERY_S: Final = 10.0
 
 Kind = stt.SpeechEventType
-SttChild = Child[AnySTT]
-
-
-class Room(Protocol):
-    """What listening needs of its stream and its `GuardedSTT`."""
-
-    @property
-    def guard(self) -> Guard[AnySTT]: ...
-    @property
-    def detector(self) -> vad.VAD | None: ...
-    @property
-    def language(self) -> NotGivenOr[str]: ...
-    @property
-    def start_time_offset(self) -> float: ...
-    def emit_event(self, event: stt.SpeechEvent, context: Any) -> None: ...
-    def complain(self, fault: Fault | None, *, recoverable: bool) -> None: ...
-    def error_for(self, fault: Fault | None) -> Exception: ...
-    def understood(self, child: SttChild) -> None: ...
-    def failed(self, child: SttChild) -> None: ...
-
-
-@dataclass(slots=True)
-class _Utterance:
-    """What the session and we know of the utterance going on."""
-
-    started: bool = False
-    ended: bool = False
-    words: bool = False
-    last_event_mono: float = 0.0
-    empties: int = 0
-
-
-@dataclass(slots=True)
-class _Outage:
-    """Nobody could listen, `times` in a row."""
-
-    times: int = 0
-    complaints: int = 0
-    complained_mono: float = 0.0
-    fault: Fault | None = None
 
 
 @dataclass(slots=True)
@@ -99,8 +53,6 @@ class _Now:
 
     child: SttChild
     stream: EarStream
-    opened_mono: float
-    owed_since_mono: float = 0.0
 
 
 @dataclass(slots=True)
@@ -110,8 +62,8 @@ class Listening:
     room: Room
     tape: Tape = field(default_factory=Tape)
     _meter: Meter = field(default_factory=Meter)
-    _said: _Utterance = field(default_factory=_Utterance)
-    _outage: _Outage = field(default_factory=_Outage)
+    _said: Utterance = field(default_factory=Utterance)
+    _outage: Outage = field(default_factory=Outage)
     _plan: _Plan = field(default_factory=_Plan)
     _now: _Now | None = None
     _turn: Turn[AnySTT] | None = None
@@ -227,7 +179,7 @@ class Listening:
             language=self.room.language,
             detector=self.room.detector,
         )
-        self._now = _Now(child, stream, self._clock())
+        self._now = _Now(child, stream)
         self._said.words = False
         for item in replay:
             if item.frame is None:
@@ -336,7 +288,7 @@ class Listening:
             self._give(now, event)
         if self._turn is None:
             # Its final transcript came before it: the utterance is complete.
-            self._said = _Utterance(last_event_mono=self._said.last_event_mono)
+            self._said = Utterance(last_event_mono=self._said.last_event_mono)
 
     def _final(self, now: _Now, event: stt.SpeechEvent) -> None:
         if not text_of(event):
@@ -350,7 +302,7 @@ class Listening:
         self._begin(now.child).succeeded(Use(audio_ms=held_ms))
         self._attempt = None
         self._turn = None
-        self._outage = _Outage()
+        self._outage = Outage()
         words = event.alternatives[0].words if event.alternatives else None
         end = getattr(words[-1], "end_time", None) if words else None
         end_s = float(end) - self.room.start_time_offset if isinstance(end, float) else None
@@ -358,7 +310,7 @@ class Listening:
         self.room.understood(now.child)
         ended = self._said.ended or not self._said.started
         if ended:
-            self._said = _Utterance(last_event_mono=self._said.last_event_mono)
+            self._said = Utterance(last_event_mono=self._said.last_event_mono)
         else:
             self._said.words = False
             self._said.empties = 0
@@ -382,7 +334,7 @@ class Listening:
         self._turn = None
         self.tape.answered()
         if self._said.ended:
-            self._said = _Utterance()
+            self._said = Utterance()
 
     def _give(self, now: _Now, event: stt.SpeechEvent) -> None:
         self.room.emit_event(event, now.stream.context)
@@ -399,9 +351,42 @@ class Listening:
             return min(wait_s, OUTAGE_BASE_S)
         if self._leave_on_verdict(now):
             return 0.0
-        if now.stream.style is Style.REQUEST:
-            return self._due_request(clock)
-        return self._due_stream(now, clock)
+        return self._act(now)
+
+    def _act(self, now: _Now) -> float | None:
+        found = due(self._picture(now))
+        match found.act:
+            case Act.NOTHING:
+                return found.wait_s
+            case Act.BEGIN:
+                self._begin(now.child).connected()
+            case Act.FORGET:
+                self._forget()
+            case Act.LATE:
+                self._fail(LATE)
+            case Act.STALLED:
+                self._fail(STALLED if self._said.words else SILENT)
+            case Act.LEAVE:
+                self.room.failed(now.child)
+                self._move_on()
+                self._plan = _Plan(self._the_turn().untried(), self._clock())
+        return 0.0
+
+    def _picture(self, now: _Now) -> Picture:
+        attempt, tape = self._attempt, self.tape
+        return Picture(
+            now_mono=self._clock(),
+            style=now.stream.style,
+            speech_s=tape.speech_s,
+            last_loud_mono=tape.last_loud_mono,
+            sure=self._sure(),
+            asked=attempt is not None,
+            answered=attempt is not None and attempt.heard,
+            words=self._said.words,
+            last_event_mono=self._said.last_event_mono,
+            late_mono=attempt.deadline_mono if attempt is not None else 0.0,
+            stall_s=attempt.stall_s if attempt is not None else 0.0,
+        )
 
     def _leave_on_verdict(self, now: _Now) -> bool:
         """A verdict takes effect at once while nothing is being heard, else after the utterance."""
@@ -424,80 +409,13 @@ class Listening:
         check = self._check
         return check is None or check.heard_since(self.tape.first_loud_mono)
 
-    def _due_request(self, clock: float) -> float | None:
-        attempt = self._attempt
-        if attempt is None or attempt.heard:
-            return None
-        return self._late(attempt, clock)
-
-    def _due_stream(self, now: _Now, clock: float) -> float | None:
-        attempt, tape = self._attempt, self.tape
-        if attempt is None:
-            if tape.speech_s < BEGIN_SPEECH_S or not self._sure():
-                return self._forget_noise(clock)
-            if now.stream.style is Style.FINAL and clock - tape.last_loud_mono < SURE_SPEECH_S:
-                return SURE_SPEECH_S
-            attempt = self._begin(now.child)
-            attempt.connected()
-        if not attempt.heard:
-            if tape.speech_s < SURE_SPEECH_S:
-                return self._forget_noise(clock)
-            return self._late(attempt, clock)
-        return self._stalled(now, attempt, clock)
-
-    def _late(self, attempt: Attempt[AnySTT], clock: float) -> float | None:
-        left_s = attempt.deadline_mono - clock
-        if left_s > 0:
-            return left_s
-        self._fail(
-            Fault(FaultKind.FIRST_OUTPUT_TIMEOUT, message="speech went unanswered", phase=Phase.FIRST_OUTPUT)
-        )
-        return 0.0
-
-    def _forget_noise(self, clock: float) -> float | None:
+    def _forget(self) -> None:
         """A cough: nobody owes an answer to it."""
-        tape = self.tape
-        if not tape.speech_s:
-            return None
-        left_s = tape.last_loud_mono + QUIET_S - clock
-        if left_s > 0:
-            return left_s
         if self._attempt is not None:
             self._attempt.abandoned()
             self._attempt = None
             self._turn = None
-        tape.answered()
-        return None
-
-    def _stalled(self, now: _Now, attempt: Attempt[AnySTT], clock: float) -> float | None:
-        """It answered and then fell silent: while the caller goes on speaking, or after the caller has ended."""
-        tape, stall_s = self.tape, attempt.stall_s
-        since_event = clock - self._said.last_event_mono
-        goes_on = tape.last_loud_mono - self._said.last_event_mono
-        quiet_since = max(tape.last_loud_mono, self._said.last_event_mono)
-        if tape.speech_s < BEGIN_SPEECH_S:
-            return None
-        if now.stream.style is Style.INTERIM and goes_on >= 0.8 * stall_s and since_event >= stall_s:
-            self._fail(self._stall_fault())
-            return 0.0
-        left_s = quiet_since + stall_s - clock
-        if left_s > 0:
-            return min(left_s, max(stall_s - since_event, 0.05)) if goes_on > 0 else left_s
-        if self._said.words:
-            # It may be right to wait for the rest of the sentence; the caller cannot. Nobody's fault.
-            self.room.failed(now.child)
-            self._move_on()
-            self._plan = _Plan(self._the_turn().untried(), clock)
-        else:
-            self._fail(self._stall_fault())
-        return 0.0
-
-    def _stall_fault(self) -> Fault:
-        if self._said.words:
-            return Fault(FaultKind.STALLED, message="no more transcript came", phase=Phase.MID_STREAM)
-        return Fault(
-            FaultKind.SILENT, message="speech was noticed, no word of it came", phase=Phase.MID_STREAM
-        )
+        self.tape.answered()
 
     def _complain(self, clock: float) -> None:
         """Tell the session that a caller is not understood: once as unrecoverable, then only for the record."""

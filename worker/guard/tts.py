@@ -11,21 +11,22 @@ import dataclasses
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-from livekit.agents import APIConnectionError, APIConnectOptions, APIStatusError, APITimeoutError, tts, utils
+from livekit.agents import APIConnectOptions, tts, utils
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
 
 from supervisor.core.admission import Route
-from supervisor.wire.vocabulary import FaultKind, Role
+from supervisor.wire.vocabulary import Role
+from worker.guard.errors import api_error, no_target
 from worker.guard.evidence import watch
 from worker.guard.faults import Fault
 from worker.guard.names import Child, children_of, unwrap
+from worker.guard.probe import offer_probes
 from worker.guard.routing import Guard, GuardOptions
+from worker.guard.tts_probe import probe_tts
 from worker.guard.tts_speech import Speech, TtsChild
 from worker.guard.tts_voice import AnyTTS
 from worker.guard.voices import VoiceTable, take_voice_of
 from worker.link.api import Link
-
-_TIMEOUTS = frozenset({FaultKind.FIRST_OUTPUT_TIMEOUT, FaultKind.STALLED})
 
 
 class _VoiceGuard(Guard[AnyTTS]):
@@ -40,28 +41,17 @@ class _VoiceGuard(Guard[AnyTTS]):
         return Route((self.voice, *(t for t in route.targets if t != self.voice)), route.panic)
 
 
-def api_error(role: Role, fault: Fault | None) -> Exception:
-    """The exception livekit expects when nothing is left: plain, without the key that the plugin's own one holds."""
-    said = f"no {role.value} service could answer"
-    if fault is None:
-        return APIConnectionError(f"{said}: none is admitted")
-    said = f"{said}; the last fault was {fault.kind.value}"
-    if fault.kind in _TIMEOUTS:
-        return APITimeoutError(said)
-    if fault.status:
-        return APIStatusError(said, status_code=fault.status, request_id=fault.request_id or None)
-    return APIConnectionError(said)
-
-
 class GuardedTTS(tts.TTS[Any]):
     """Several voices behind one face.
 
     plugins: livekit TTS plugins in the order wanted (any mix of streaming and chunked, any sample rates), or
-    `Child`s. They belong to this guard: it sets their voice and closes them. sticky: keep the voice that spoke
+    `Child`s; they stay their owner's, but for their voice (`match_voices`). sticky: keep the voice that spoke
     last. match_voices: give the next plugin a voice of the same gender and language where both are known
     (`voices` adds to the table). sample_rate: of what comes out, in Hz; 0: the highest of the plugins.
     Raises ValueError without plugins or when their channels differ.
     """
+
+    owns_plugins = False
 
     def __init__(
         self,
@@ -99,13 +89,11 @@ class GuardedTTS(tts.TTS[Any]):
         self._match_voices = match_voices
         self._voices = voices
         self._spoke_last = children[0]
-        self._stops: list[Callable[[], None]] = []
+        self._stops: list[Callable[[], None]] = [offer_probes(self._guard, probe_tts)]
+        self._listens = True
         for child in children:
             self._stops.append(watch(unwrap(child.plugin)))
             cast("Any", child.plugin).on("metrics_collected", self._on_metrics)
-
-    owns_plugins = True
-    """Whether `aclose` closes the plugins; set to False when they are somebody else's."""
 
     class Markup(tts.TTS.Markup):
         """The first plugin's: what the language model is taught to write."""
@@ -158,13 +146,15 @@ class GuardedTTS(tts.TTS[Any]):
             cast("Any", child.plugin)._set_expressive(enabled)
 
     async def aclose(self) -> None:
-        await self._guard.aclose()
+        """Let go of plugins and link; segments still spoken are given up."""
         for stop in self._stops:
             stop()
-        for child in self._guard.children:
-            cast("Any", child.plugin).off("metrics_collected", self._on_metrics)
-            if self.owns_plugins:
-                await child.plugin.aclose()
+        self._stops.clear()
+        if self._listens:
+            for child in self._guard.children:
+                cast("Any", child.plugin).off("metrics_collected", self._on_metrics)
+        self._listens = False
+        await self._guard.aclose()
 
     def prepare(self, child: TtsChild) -> None:
         """For `Speech`: the child is going to speak, instead of another one perhaps."""
@@ -179,7 +169,7 @@ class GuardedTTS(tts.TTS[Any]):
 
     def error_for(self, fault: Fault | None) -> Exception:
         """For `Speech`: what to raise when no voice is left."""
-        return api_error(Role.TTS, fault)
+        return api_error(fault) if fault is not None else no_target(Role.TTS)
 
     def _next(self) -> TtsChild:
         route = self._guard.route()

@@ -1,0 +1,116 @@
+"""What a recogniser owes by now: pure, from what was said, what it answered, and when.
+
+Rules of this module:
+1. Nothing is owed for sound that may be a cough (`SURE_SPEECH_S`) or that no VAD takes for speech.
+2. A recogniser that answers while one speaks owes its first event within the first-output deadline, counted from the
+   beginning of the speech; one that answers at the end owes it from the end.
+3. One that answered and then falls silent while the caller goes on has stalled. When the caller has stopped as
+   well it may be right to wait for the rest of a sentence, but the caller cannot: it is left without blame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+BEGIN_SPEECH_S: Final = 0.2
+"""Loud sound after which an utterance has begun, as far as the attempt's clock is concerned."""
+SURE_SPEECH_S: Final = 0.5
+"""Loud sound that a recogniser must have noticed."""
+QUIET_S: Final = 1.0
+"""Silence after which sound too short for an answer is forgotten."""
+
+
+class Style(StrEnum):
+    """What a recogniser lets us know, and when: while one speaks, at the end, or when it is asked."""
+
+    INTERIM = "interim"
+    FINAL = "final"
+    REQUEST = "request"
+
+
+class Act(StrEnum):
+    """What has to be done now."""
+
+    NOTHING = "nothing"
+    BEGIN = "begin"
+    FORGET = "forget"
+    LATE = "late"
+    STALLED = "stalled"
+    LEAVE = "leave"
+
+
+class Due(NamedTuple):
+    """What to do, and in how many seconds to look again (None: when something happens)."""
+
+    act: Act
+    wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything that matters. Times are CLOCK_MONOTONIC seconds, 0.0: never.
+
+    speech_s: loud sound nobody answered for. sure: a VAD (if there is one) takes it for speech. asked: an attempt
+    is going on; answered: it has given some output; words: with words in it. late_mono: its first output is due.
+    """
+
+    now_mono: float
+    style: Style
+    speech_s: float
+    last_loud_mono: float
+    sure: bool = True
+    asked: bool = False
+    answered: bool = False
+    words: bool = False
+    last_event_mono: float = 0.0
+    late_mono: float = 0.0
+    stall_s: float = 3.0
+
+
+def due(p: Picture) -> Due:
+    """What the recogniser owes now."""
+    if p.style is Style.REQUEST:
+        return _late(p) if p.asked and not p.answered else Due(Act.NOTHING)
+    if not p.asked:
+        return _not_begun(p)
+    if p.answered:
+        return _after_answer(p)
+    return _noise(p) if p.speech_s < SURE_SPEECH_S else _late(p)
+
+
+def _not_begun(p: Picture) -> Due:
+    if p.speech_s < BEGIN_SPEECH_S or not p.sure:
+        return _noise(p)
+    quiet_s = p.now_mono - p.last_loud_mono
+    if p.style is Style.FINAL and quiet_s < SURE_SPEECH_S:
+        return Due(Act.NOTHING, SURE_SPEECH_S - quiet_s)
+    return Due(Act.BEGIN)
+
+
+def _noise(p: Picture) -> Due:
+    if p.speech_s <= 0.0:
+        return Due(Act.NOTHING)
+    left_s = p.last_loud_mono + QUIET_S - p.now_mono
+    return Due(Act.NOTHING, left_s) if left_s > 0 else Due(Act.FORGET)
+
+
+def _late(p: Picture) -> Due:
+    left_s = p.late_mono - p.now_mono
+    return Due(Act.NOTHING, left_s) if left_s > 0 else Due(Act.LATE)
+
+
+def _after_answer(p: Picture) -> Due:
+    if p.speech_s < BEGIN_SPEECH_S:
+        return Due(Act.NOTHING)
+    silent_s = p.now_mono - p.last_event_mono
+    went_on_s = p.last_loud_mono - p.last_event_mono
+    if p.style is Style.INTERIM and went_on_s >= 0.8 * p.stall_s and silent_s >= p.stall_s:
+        return Due(Act.STALLED)
+    left_s = max(p.last_loud_mono, p.last_event_mono) + p.stall_s - p.now_mono
+    if left_s <= 0:
+        return Due(Act.LEAVE if p.words else Act.STALLED)
+    if went_on_s > 0:
+        left_s = min(left_s, max(p.stall_s - silent_s, 0.05))
+    return Due(Act.NOTHING, left_s)
