@@ -15,9 +15,9 @@ from supervisor.core.admission import Route
 from supervisor.core.decide import GiveUp, Retry
 from supervisor.wire.vocabulary import FaultKind, Phase, Role
 from worker.guard.errors import api_error, no_target
-from worker.guard.evidence import fault_of, watch
+from worker.guard.evidence import watch
 from worker.guard.faults import Fault
-from worker.guard.names import Child, children_of, provider_of, unwrap
+from worker.guard.names import Child, children_of, unwrap
 from worker.guard.probe import offer_probes
 from worker.guard.routing import Guard, GuardOptions, Woke
 from worker.guard.stt_due import Style
@@ -30,6 +30,11 @@ from worker.link.api import Link, Use
 PENALTY_BASE_S: Final = 20.0
 PENALTY_CAP_S: Final = 300.0
 """How long a recogniser that failed this call stays behind the others while no verdict says anything."""
+
+
+_TOO_LATE: Final = Fault(
+    FaultKind.FIRST_OUTPUT_TIMEOUT, message="no transcript came in time", phase=Phase.FIRST_OUTPUT
+)
 
 
 class _EarGuard(Guard[AnySTT]):
@@ -182,20 +187,16 @@ class GuardedSTT(stt.STT[Any]):
             asking = asyncio.ensure_future(recognize_once(attempt.child.plugin, buffer, language=language))
             try:
                 woke = await attempt.wait(asking)
-                if woke is Woke.READY:
-                    event = asking.result()
-                    attempt.first_output()
-                    attempt.succeeded(Use(audio_ms=int(utils.audio.calculate_audio_duration(buffer) * 1000)))
-                    return event
-            except Exception as error:  # noqa: BLE001 - whatever a plugin raises is this recogniser's failure
-                last = fault_of(error, provider_of(attempt.child.plugin), Phase.FIRST_OUTPUT)
-                decision = turn.fail(attempt, last)
-            else:
                 if woke is Woke.VERDICT:
                     decision = turn.next()
-                else:
-                    last = Fault(FaultKind.FIRST_OUTPUT_TIMEOUT, message="no transcript came in time")
-                    decision = turn.fail(attempt, last)
+                    continue
+                heard = asking.result() if asking.done() else _TOO_LATE
+                if isinstance(heard, stt.SpeechEvent):
+                    attempt.first_output()
+                    attempt.succeeded(Use(audio_ms=int(utils.audio.calculate_audio_duration(buffer) * 1000)))
+                    return heard
+                last = heard
+                decision = turn.fail(attempt, last)
             finally:
                 asking.cancel()
                 attempt.abandoned()

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from livekit import rtc
-from livekit.agents import APIConnectOptions, APIError, stt, vad
+from livekit.agents import APIConnectOptions, stt, vad
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr
 from livekit.agents.utils import AudioBuffer
 
-from supervisor.wire.vocabulary import Phase
+from supervisor.wire.vocabulary import FaultKind, Phase
 from worker.guard.classify import classify
 from worker.guard.evidence import fault_of
 from worker.guard.faults import Fault
@@ -178,9 +178,10 @@ class EarStream:
                     continue
                 self.spoke = self.spoke or event.type in _SPOKEN
                 self._tell(event)
-            if self._ending and self.fault is None:
-                # A clean end that we asked for: what it had so far is all there is.
-                self.events.extend(self._withheld)
+            if self._withheld and self.fault is None:
+                self.fault = Fault(
+                    FaultKind.CUT, message="closed in the middle of speech", phase=self._phase()
+                )
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is this recogniser's failure
             # Only plain values are kept: the exception holds the request with its key.
             self.fault = self.fault or fault_of(error, self._provider, self._phase())
@@ -238,23 +239,30 @@ class EarStream:
 
 async def recognize_once(
     plugin: AnySTT, buffer: AudioBuffer, *, language: NotGivenOr[str] = NOT_GIVEN
-) -> stt.SpeechEvent:
-    """One recording through a plugin, streaming or not. Raises what the plugin raises, and `APIError`."""
+) -> stt.SpeechEvent | Fault:
+    """One recording through a plugin, streaming or not: its transcript, or why there is none. Never raises."""
     inner = cast("AnySTT", unwrap(plugin))
     if inner.capabilities.offline_recognize:
-        return await inner.recognize(buffer, language=language, conn_options=CHILD_OPTIONS)
-    frames = buffer if isinstance(buffer, list) else [buffer]
-    async with inner.stream(language=language, conn_options=CHILD_OPTIONS) as stream:
-        for frame in frames:
-            stream.push_frame(frame)
-        await asyncio.sleep(
-            0
-        )  # Cartesia's plugin does nothing when its input is closed before its task has begun
-        stream.end_input()
-        events = [event async for event in stream]
-    finals = [e for e in events if e.type is stt.SpeechEventType.FINAL_TRANSCRIPT and e.alternatives]
+        try:
+            return await inner.recognize(buffer, language=language, conn_options=CHILD_OPTIONS)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is this recogniser's failure
+            return fault_of(error, provider_of(inner), Phase.FIRST_OUTPUT)
+    news = asyncio.Event()
+    ear = EarStream(inner, news.set, language=language)
+    try:
+        for frame in buffer if isinstance(buffer, list) else [buffer]:
+            ear.push(frame)
+        ear.end()
+        while not ear.done and ear.fault is None:
+            await news.wait()
+            news.clear()
+        if ear.fault is not None:
+            return ear.fault
+        said = [e for e in ear.events if isinstance(e, stt.SpeechEvent)]
+    finally:
+        await ear.aclose()
+    finals = [e for e in said if e.type is stt.SpeechEventType.FINAL_TRANSCRIPT and e.alternatives]
     if not finals:
-        raise APIError("no transcript came")
-    event = finals[0]
-    event.alternatives[0].text = " ".join(text_of(final) for final in finals)
-    return event
+        return Fault(FaultKind.EMPTY, message="no transcript came", phase=Phase.FIRST_OUTPUT)
+    finals[0].alternatives[0].text = " ".join(text_of(final) for final in finals)
+    return finals[0]

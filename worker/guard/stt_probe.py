@@ -12,9 +12,7 @@ from importlib import resources
 from livekit import rtc
 
 from supervisor.wire.vocabulary import FaultKind, Phase
-from worker.guard.evidence import fault_of
 from worker.guard.faults import Fault
-from worker.guard.names import provider_of
 from worker.guard.probe import Probed
 from worker.guard.stt_ear import AnySTT, recognize_once, text_of
 
@@ -40,10 +38,10 @@ async def probe_stt(plugin: AnySTT, budget_ms: int) -> Probed:
         took_ms = max(1, int((time.monotonic() - began) * 1000))
         if not asking.done():
             return Probed(Fault(FaultKind.FIRST_OUTPUT_TIMEOUT, phase=Phase.FIRST_OUTPUT), 0, took_ms)
-        exc = asking.exception()
-        if exc is not None:
-            return Probed(fault_of(exc, provider_of(plugin), Phase.FIRST_OUTPUT), 0, took_ms)
-        if not text_of(asking.result()):
+        heard = asking.result()
+        if isinstance(heard, Fault):
+            return Probed(heard, 0, took_ms)
+        if not text_of(heard):
             return Probed(Fault(FaultKind.EMPTY, phase=Phase.FIRST_OUTPUT), 0, took_ms)
         return Probed(None, took_ms, took_ms)
     finally:
