@@ -180,7 +180,8 @@ def in_words(row: Mapping[str, Any]) -> str:
     air = row["dead_air_s"]
     return (
         f"{row['role']} {row['fault']}: {row['turns']} turns, {row['answered']} answered, "
-        f"{row['apologies']} apologies, {row['silent']} silent, {row['misheard']} misheard; dead air p95 {air['p95']} s, max {air['max']} s; words: "
+        f"{row['apologies']} apologies, {row['silent']} silent, {row['misheard']} misheard; "
+        f"dead air p95 {air['p95']} s, max {air['max']} s; words: "
         f"{row['words_lost']} lost, {row['words_twice']} twice; {row['closed']} closed"
     )
 

@@ -135,7 +135,7 @@ def drill(
 
 
 def _say(line: str) -> None:
-    _err.print(line, highlight=False, markup=False)
+    _err.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _choices(option: str, given: Iterable[str] | None, known: Iterable[str]) -> None:
