@@ -16,6 +16,7 @@ from supervisor.api import problems
 from supervisor.api.audit import endpoints as audit
 from supervisor.api.auth import TokenBook
 from supervisor.api.base import Api, require
+from supervisor.api.base import problems as problems_of
 from supervisor.api.commands import Commands
 from supervisor.api.faults import endpoints as faults
 from supervisor.api.fleet import endpoints as fleet
@@ -107,7 +108,11 @@ def create_app(context: SupervisorContext) -> FastAPI:
     app.add_middleware(Security, tokens=api.tokens, settings=context.settings)
     app.include_router(health.router)
     bearer = Depends(HTTPBearer(auto_error=False, description="A token made by `supervisor token create`."))
-    v1 = APIRouter(prefix="/v1", dependencies=[Depends(require(TokenRole.VIEWER)), bearer])
+    v1 = APIRouter(
+        prefix="/v1",
+        dependencies=[Depends(require(TokenRole.VIEWER)), bearer],
+        responses=problems_of(401, 403, 422, 503),
+    )
     for part in _V1:
         v1.include_router(part.router)
     app.include_router(v1)
