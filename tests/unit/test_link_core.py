@@ -140,6 +140,30 @@ def test_core_an_overdue_attempt_that_ends_is_overdue_no_more(how: str):
     assert (w.counts().overdue, w.counts().in_flight) == (0, 0)
 
 
+def test_core_attempts_given_up_while_overdue_are_counted_and_open_the_breaker_like_timeouts():
+    w = World()
+    for _ in range(3):
+        attempt = w.start()
+        w.core.abandoned(w.start())
+        w.now += 2.0
+        w.core.tick()
+        w.core.abandoned(attempt)
+    counts = w.counts()
+    assert (counts.abandoned, counts.given_up, counts.overdue) == (6, 3, 0)
+    assert counts.faults == {}
+    assert w.open()
+
+
+def test_core_a_job_that_dies_with_overdue_attempts_says_nothing_of_their_target():
+    w = World()
+    w.core.started(flight_key(1, 1), A, w.now)
+    w.now += 2.0
+    w.core.tick()
+    w.core.abandon_job(1)
+    counts = w.counts()
+    assert (counts.abandoned, counts.given_up, counts.overdue) == (1, 0, 0)
+
+
 def test_core_becoming_overdue_is_as_urgent_as_a_fault():
     w = World()
     urgent: list[int] = []

@@ -130,19 +130,30 @@ class LinkCore:
         self.on_fault()
 
     def abandoned(self, key: int, target: str = "") -> None:
+        """Given up by us. One that was overdue by then tells of a hang as much as a timeout does."""
         known = self.flights.get(key)
-        overdue = known is not None and known.overdue
+        hung = known is not None and known.overdue
         flight = self._land(key, target)
-        if flight is not None:
-            flight.entry.abandoned += 1
-            flight.entry.given_up += overdue
-            if not self.changed:
-                self._mark()
+        if flight is None:
+            return
+        entry = flight.entry
+        entry.abandoned += 1
+        if hung:
+            entry.given_up += 1
+            entry.breaker.fault(FaultKind.FIRST_OUTPUT_TIMEOUT)
+            if self._open_if_due(entry, self.clock()):
+                self.rebuild()
+        if not self.changed:
+            self._mark()
 
     def abandon_job(self, job: int) -> int:
         """The job process is gone: its attempts under way count against nobody. Gives their number."""
         keys = [key for key in self.flights if key >> _JOB_SHIFT == job]
         for key in keys:
+            flight = self.flights[key]
+            if flight.overdue:  # its end says nothing of the target
+                flight.overdue = False
+                flight.entry.overdue -= 1
             self.abandoned(key)
         return len(keys)
 
@@ -366,6 +377,11 @@ def tell(listener: RulesListener, rules: Rules) -> None:
 def flight_key(job: int, attempt: int) -> int:
     """One number for an attempt of one job process."""
     return (job << _JOB_SHIFT) | attempt
+
+
+def key_job(key: int) -> int:
+    """Which job process an attempt is of."""
+    return key >> _JOB_SHIFT
 
 
 def _nothing() -> None:

@@ -22,7 +22,7 @@ from supervisor.wire.messages import Directive, FaultEvent, SessionInfo
 from supervisor.wire.vocabulary import DirectiveKind, FaultKind, Role, WorkerState
 from worker.link.api import ProbeHandler, Rules, RulesListener, TargetSpec, Use
 from worker.link.clip import clip_event, clip_session
-from worker.link.core import LinkCore
+from worker.link.core import LinkCore, key_job
 from worker.link.listener import WakeListener
 from worker.link.outbox import Outbox
 from worker.link.probe_runner import ProbeRunner
@@ -108,8 +108,8 @@ class EmbeddedLink:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._runner.aclose()
         self.core.on_change = self.core.on_fault = self.outbox.on_result = _nothing
-        for key in list(self.core.flights):
-            self.core.abandoned(key)
+        for job in {key_job(key) for key in self.core.flights}:
+            self.core.abandon_job(job)
         if self.listener is not None:
             await self.listener.close()
         if self.reporter is not None:

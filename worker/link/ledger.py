@@ -92,11 +92,6 @@ class TargetEntry:
         self.over_budget = 0
         self.given_up = 0
 
-    def begin(self, started_mono: float) -> Flight:
-        self.started += 1
-        self.in_flight += 1
-        return Flight(self, started_mono)
-
     def output(self, flight: Flight, waited_ms: int) -> None:
         """The first output came; a second one for the same attempt is nothing new."""
         if not flight.waiting:
