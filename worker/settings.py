@@ -113,6 +113,10 @@ class WorkerSettings(BaseSettings):
     drain_timeout_s: int = Field(3600, ge=1, le=86_400, description="How long calls may go on after SIGTERM.")
     max_calls: int = Field(0, ge=0, le=1000, description="Calls at once in this container; 0: by load.")
     error_audio: str = Field("", description="Sound file for when the voice is gone; empty: the shipped one.")
+    audio_cache_dir: str = Field(
+        "", description="Where apologies in the agent's own voice are kept; empty: the user's cache folder."
+    )
+    log_emoji: bool = Field(False, description="A sign in front of the lines about errors in calls.")
 
     @field_validator("fleet")
     @classmethod

@@ -1,0 +1,352 @@
+"""`ErrorRecoveryManager`: what happens to one session when its services fail, and what its caller hears of it.
+
+The flow: already recoverable? → role and kind → count against `max_retries` → decision (`decisions.decide`) → the
+user's handlers → words or sound → over the limit the final message and then `on_exhausted`. `watch.SessionWatch`
+says what happened, `Speaker` speaks; this class joins them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final, cast
+
+from livekit.agents import AgentSession
+from livekit.agents.job import get_job_context
+from livekit.agents.utils import shortuuid
+
+from supervisor.wire.vocabulary import FaultKind, Role
+from worker.guard.routing import GuardOptions
+from worker.link.api import Link
+from worker.recovery.counters import DEFAULT_MAX_RETRIES, ErrorCounters, Limits
+from worker.recovery.guard_session import SessionGuard
+from worker.recovery.handlers import Handlers
+from worker.recovery.lines import Lines
+from worker.recovery.observed_link import ObservedLink
+from worker.recovery.options import RecoveryOptions
+from worker.recovery.own_voice import OwnVoice, VoiceCache
+from worker.recovery.phrases import FINAL, FallbackMessages
+from worker.recovery.responder import Responder
+from worker.recovery.sounds import Sounds
+from worker.recovery.speaker import Speaker
+from worker.recovery.stats import ErrorStats, SessionReport
+from worker.recovery.watch import SessionWatch
+from worker.settings import WorkerSettings
+
+PUBLISH_EVERY_S: Final = 5.0
+_SHOWN: Final = (Role.LLM, Role.TTS, Role.STT)
+
+
+class ErrorRecoveryManager:
+    """Recovery for one session: `ErrorRecoveryManager(max_retries=5).attach(session)`, or `setup_error_handling`.
+
+    max_retries: errors in a row that callers get an apology for, one number or by role and kind (see
+    `ErrorCounters`). custom_audio_path: a sound file (wav, ogg, mp3, flac) for when the voice is gone. More
+    options: `RecoveryOptions`. Raises `AudioFileError` for a file that cannot be used, ValueError for options.
+    """
+
+    def __init__(
+        self,
+        max_retries: Limits = DEFAULT_MAX_RETRIES,
+        custom_audio_path: str | Path | None = None,
+        *,
+        options: RecoveryOptions | None = None,
+        **given: Any,
+    ) -> None:
+        self.options = options or RecoveryOptions(**given)
+        self.counters = ErrorCounters(max_retries)
+        self.fallback_messages = FallbackMessages(self.options.language or "en")
+        self.handlers = Handlers(self.options.handler_timeout_s)
+        cache = Path(self.options.cache_dir).expanduser() if self.options.cache_dir else None
+        self.own_voice = OwnVoice(VoiceCache(cache))
+        self.sounds = Sounds(
+            self.own_voice,
+            custom=custom_audio_path,
+            custom_final=self.options.final_audio_path,
+            language=self.fallback_messages.spoken_language,
+        )
+        self.session_id = ""
+        self.link = ObservedLink()
+        self.session: AgentSession[Any] | None = None
+        self._lines = Lines("", emoji=self.options.emoji)
+        self._guard: SessionGuard | None = None
+        self._watch: SessionWatch | None = None
+        self._speaker: Speaker | None = None
+        self._responder: Responder | None = None
+        self._settings: WorkerSettings | None = None
+        self._started_at_ms = self._ended_at_ms = 0
+        self._failed = False
+        self._opened: Any = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._began = False
+
+    # ------------------------------------------------------------------ for users
+
+    def on(self, name: str | Role | FaultKind, handler: Any = None) -> Any:
+        """`@manager.on("rate_limit")`, `on("llm")`, `on("llm.rate_limit")`, `on("error")`: see `handlers`."""
+        return self.handlers.on(name, handler)
+
+    def get_error_stats(self) -> ErrorStats:
+        """`{'llm': 2, 'tts': 0, 'stt': 1}` and more under other keys: see `ErrorStats`."""
+        report = self.report()
+        return ErrorStats(
+            {role.value: self.counters.total[role] for role in _SHOWN},
+            {
+                Role.REALTIME.value: self.counters.total[Role.REALTIME],
+                "by_kind": self._by_kind(),
+                "in_a_row": {role.value: self.counters.in_a_row(role) for role in _SHOWN},
+                "handled": report.faults,
+                "failovers": report.failovers,
+                "apologies": report.apologies,
+                "turns": report.turns,
+                "longest_silence_s": report.longest_silence_s,
+                "outcome": report.outcome,
+                "total": sum(self.counters.total.values()),
+            },
+        )
+
+    def report(self) -> SessionReport:
+        """The session so far; after its end the final report."""
+        watch, responder = self._watch, self._responder
+        faults: dict[str, dict[str, int]] = {
+            role.value: {kind.value: n for kind, n in kinds.items()}
+            for role, kinds in self.link.by_kind.items()
+        }
+        for role, kinds in self.counters.by_kind.items():
+            mine = faults.setdefault(role.value, {})
+            for (
+                kind,
+                number,
+            ) in kinds.items():  # an error without a fault of an attempt: empty answers, realtime
+                mine[kind.value] = max(mine.get(kind.value, 0), number)
+        return SessionReport(
+            session=self.session_id,
+            started_at_ms=self._started_at_ms,
+            ended_at_ms=self._ended_at_ms,
+            turns=watch.turns if watch else 0,
+            session_errors={role.value: self.counters.total[role] for role in _SHOWN},
+            faults=faults,
+            failovers=self.link.failovers,
+            apologies=responder.apologies if responder else 0,
+            final_messages=responder.final_messages if responder else 0,
+            longest_silence_s=round(watch.silence.longest_s, 3) if watch else 0.0,
+            outcome=self._outcome(),
+            targets=dict(self.link.targets),
+        )
+
+    def attach(
+        self,
+        session: AgentSession[Any],
+        *,
+        link: Link | None = None,
+        settings: WorkerSettings | None = None,
+    ) -> ErrorRecoveryManager:
+        """Take care of a session, started or not. A manager has one session: another one is a ValueError."""
+        if self.session is not None and self.session is not session:
+            raise ValueError("this manager has a session already; make one for each")
+        if link is not None:
+            self.link.attach(link)
+        if self.session is session:
+            return self
+        self.session, self._settings = session, settings or self._settings
+        job = get_job_context(required=False)
+        self.session_id = job.job.id if job is not None and job.job.id else shortuuid("session_")
+        self._lines = Lines(self.session_id, emoji=self.options.emoji)
+        self._started_at_ms = time.time_ns() // 1_000_000
+        self._ended_at_ms = 0
+        s = self._settings
+        self._guard = guard = SessionGuard(
+            session,
+            self.link,
+            session_id=self.session_id,
+            started_at_ms=self._started_at_ms,
+            options=GuardOptions(latency_budget_ms=s.latency_budget_ms, hedge=s.hedge) if s else None,
+            continue_answers=s.continue_answers if s else True,
+        )
+        self._speaker = Speaker(session, guard, self.sounds, add_to_chat_ctx=self.options.add_to_chat_ctx)
+        self._watch = SessionWatch(session, self, guard, self.link, self._speaker, self.options)
+        self._responder = Responder(
+            session,
+            self._watch,
+            self._speaker,
+            counters=self.counters,
+            messages=self.fallback_messages,
+            handlers=self.handlers,
+            options=self.options,
+            lines=self._lines,
+            spawn=self._spawn,
+            source=lambda role: self.link.targets.get(role.value, "unknown"),
+        )
+        if self.options.guard:
+            guard.install()
+        self._choose_language(guard)
+        self._watch.begin()
+        if getattr(session, "_activity", None) is not None:
+            self.looked()
+        return self
+
+    @property
+    def over(self) -> bool:
+        """Whether its session has closed."""
+        return self._ended_at_ms > 0
+
+    async def aclose(self) -> None:
+        """Let go of the session: it is as it was before. Called by itself when the session closes."""
+        for task in list(self._tasks):
+            if task is not asyncio.current_task():
+                task.cancel()
+        await self.handlers.aclose()
+        if self._watch is not None:
+            self._watch.end()
+        if self._guard is not None:
+            await self._guard.release()
+        if self._opened is not None:
+            await self._opened.aclose()
+            self._opened = None
+
+    # ------------------------------------------------------------------ what the watch tells
+
+    def looked(self) -> None:
+        """The session's loop runs: the first time, what needs a loop is started."""
+        if self._began:
+            return
+        self._began = True
+        if self.link.inner is None:
+            self._spawn(self._open_link(), "recovery-link")
+        self._spawn(self._publish(), "recovery-publish")
+        if self.options.own_voice:
+            self._spawn(self._prepare_voice(), "recovery-own-voice")
+
+    def already_recoverable(self, role: Role, kind: FaultKind) -> None:
+        """Somebody else takes care of it."""
+        self._lines.info(
+            "recoverable", f"{role.value} error is already recoverable", role=role.value, kind=kind.value
+        )
+
+    def success(self, role: Role) -> None:
+        """A service did its work for the caller."""
+        if self.counters.success(role):
+            self._lines.info(
+                "success", f"{role.value} works again, its error count is reset", role=role.value
+            )
+
+    def spoke_language(self, language: str) -> None:
+        """The language that the caller speaks, as the recogniser has it."""
+        if not self.options.language:
+            self._set_language(language)
+
+    def error(self, role: Role, kind: FaultKind, *, counts: bool = True) -> None:
+        """An error that a caller waits behind."""
+        if self._responder is not None:
+            self._responder.error(role, kind, counts=counts)
+
+    def closed(self, event: Any) -> None:
+        """The session is over."""
+        self._ended_at_ms = time.time_ns() // 1_000_000
+        self._failed = event.error is not None
+        report = self.report()
+        self.link.session(report.info(self.link.worker))
+        stats = dict(self.get_error_stats())
+        fields = {name: value for name, value in report.as_dict().items() if name != "session"}
+        self._lines.info("stats", f"Session error statistics: {stats}", **fields)
+        if total := sum(stats.values()):
+            self._lines.info("total", f"Total errors encountered: {total}", total=total)
+        with contextlib.suppress(RuntimeError):
+            # Kept by the loop, not by us: it ends our own tasks.
+            self._closing_task = asyncio.get_running_loop().create_task(self.aclose(), name="recovery-close")
+
+    # ------------------------------------------------------------------ beside the call
+
+    async def _open_link(self) -> None:
+        from worker.link.connect import connect  # a session inside a worker brings its link
+
+        try:
+            opened = await connect(self._settings)
+        except ValueError as exc:
+            self._lines.warning("stats", "no link to a supervisor, guarding alone", error=type(exc).__name__)
+            return
+        self._opened = opened
+        self.link.attach(opened)
+
+    async def _publish(self) -> None:
+        while True:
+            self.link.session(self.report().info(self.link.worker))
+            await asyncio.sleep(PUBLISH_EVERY_S)
+
+    async def _prepare_voice(self) -> None:
+        speaker, guard = self._speaker, self._guard
+        if speaker is None or guard is None or not speaker.has_sound:
+            return
+        voice = guard.guard_of(Role.TTS)
+        plugin = voice.guard.children[0].plugin if voice is not None else guard.component(Role.TTS)
+        if plugin is None:
+            return
+        messages = self.fallback_messages
+        texts = [*messages.choices((Role.TTS.value,))[1], *messages.choices((FINAL,))[1]]
+        await self.own_voice.prepare(cast("Any", plugin), texts, messages.language, self._calm)
+
+    async def _calm(self) -> bool:
+        """Wait for a moment in which the voice is known to work and nobody needs it."""
+        while self.session is not None and not self._closing():
+            idle = self.session.agent_state in ("listening", "idle") and self.session.user_state != "speaking"
+            if idle and self.link.successes[Role.TTS] and not (self._watch and self._watch.tts_is_dead):
+                return True
+            await asyncio.sleep(0.2)
+        return False
+
+    # ------------------------------------------------------------------ inside
+
+    def _choose_language(self, guard: SessionGuard) -> None:
+        if self.options.language:
+            return
+        for role in (Role.TTS, Role.STT):
+            component = guard.guard_of(role)
+            plugin = component.guard.children[0].plugin if component is not None else guard.component(role)
+            language = getattr(getattr(plugin, "_opts", None), "language", None)
+            if isinstance(language, str) and language:
+                self._set_language(language)
+                return
+        if self._settings is not None:
+            self._set_language(self._settings.language)
+
+    def _set_language(self, language: str) -> None:
+        self.fallback_messages.language = language
+        self.sounds.language = self.fallback_messages.spoken_language
+
+    def _outcome(self) -> str:
+        responder = self._responder
+        if responder is not None and responder.outcome:
+            return responder.outcome
+        if self._failed:
+            return "failed"
+        return "recovered" if responder is not None and responder.apologies else "ok"
+
+    def _by_kind(self) -> dict[str, dict[str, int]]:
+        return {
+            role.value: {kind.value: number for kind, number in kinds.items()}
+            for role, kinds in self.counters.by_kind.items()
+        }
+
+    def _closing(self) -> bool:
+        session = cast("Any", self.session)
+        return session is None or bool(session._is_closing())
+
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            work.close()
+            raise RuntimeError(
+                "error handling of a running session must be set up in the session's event loop"
+            ) from None
+        task = loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self._lines.warning("gave_up", "recovery failed", error=type(exc).__name__, task=task.get_name())

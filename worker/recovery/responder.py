@@ -1,0 +1,207 @@
+"""Carries decisions out: asks the user's handlers, speaks, and ends or hands over a call that cannot go on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from livekit.agents import Agent, AgentSession
+from livekit.agents.voice import SpeechHandle
+
+from supervisor.wire.vocabulary import FaultKind, Role
+from worker.recovery.counters import Count, ErrorCounters
+from worker.recovery.decisions import Decision, Do, Happened, decide
+from worker.recovery.handlers import Handlers, RecoveryEvent
+from worker.recovery.lines import Lines
+from worker.recovery.options import RecoveryOptions
+from worker.recovery.phrases import FINAL, FallbackMessages
+from worker.recovery.speaker import Speaker
+
+OWN_WORDS_S: Final = 1.2
+"""How long our own words may take to sound before a recording is played instead."""
+TRANSFER_TIMEOUT_S: Final = 30.0
+FINAL_PLAYOUT_S: Final = 20.0
+
+Spawn = Callable[[Coroutine[Any, Any, Any], str], None]
+
+
+class Watched(Protocol):
+    """What is seen of the session."""
+
+    @property
+    def turn(self) -> int: ...
+    @property
+    def tts_is_dead(self) -> bool: ...
+    def spoke_since(self, mono: float) -> bool: ...
+    def apologised(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Said:
+    """The last thing said on the agent's behalf."""
+
+    turn: int
+    at_mono: float
+    handle: SpeechHandle
+    recorded: bool
+
+
+class Responder:
+    """One session's. `error` never waits; what follows runs in tasks made by `spawn`."""
+
+    def __init__(
+        self,
+        session: AgentSession[Any],
+        watch: Watched,
+        speaker: Speaker,
+        *,
+        counters: ErrorCounters,
+        messages: FallbackMessages,
+        handlers: Handlers,
+        options: RecoveryOptions,
+        lines: Lines,
+        spawn: Spawn,
+        source: Callable[[Role], str],
+    ) -> None:
+        self._session, self._watch, self._speaker = session, watch, speaker
+        self._counters, self._messages, self._handlers = counters, messages, handlers
+        self._options, self._lines, self._spawn, self._source = options, lines, spawn, source
+        self._last: _Said | None = None
+        self.apologies = self.final_messages = 0
+        self.ending = False
+        self.outcome = ""
+
+    def error(self, role: Role, kind: FaultKind, *, counts: bool) -> None:
+        """An error that the caller waits behind. counts: False for what no service can be blamed for."""
+        if self.ending or self._closing():
+            return
+        name = role.value
+        self._lines.warning("error", f"{name.upper()} error: {kind.value}", role=name, kind=kind.value)
+        self._lines.info("source", f"Error source: {self._source(role)}", role=name)
+        count = self._counters.error(role, kind, self._watch.turn)
+        if not counts:
+            count = Count(0, count.limit)
+        self._lines.info("count", f"Error count for {name}: {count.count}/{count.limit}", role=name)
+        decision = decide(Happened(role, kind), count, voice_dead=self._watch.tts_is_dead)
+        if not self._said_enough(decision):
+            self._spawn(self._respond(decision, count), "recovery")
+
+    async def _respond(self, decision: Decision, count: Count) -> None:
+        begun_mono = time.monotonic()
+        name = decision.role.value
+        event = RecoveryEvent(
+            role=decision.role,
+            kind=decision.kind,
+            count=count.count,
+            limit=count.limit,
+            do=decision.do,
+            text=self._messages.next(decision.message_keys),
+            language=self._messages.language,
+            session=self._session,
+        )
+        await self._handlers.run(event)
+        if event.do is Do.NOTHING or self.ending or self._closing():
+            return
+        final = event.do is Do.FINAL
+        if final and decision.do is not Do.FINAL and not event.own_text:
+            event.text = self._messages.next((FINAL,))
+        if not final and decision.role is not Role.TTS and self._watch.spoke_since(begun_mono):
+            return  # an answer came while we made up our mind
+        self._lines.info("attempt", f"Attempting {name.upper()} error recovery...", role=name)
+        handle = self._speak(event.text, final=final, recorded=decision.voice_dead)
+        if handle is None:
+            return
+        if final:
+            await self._give_up(handle)
+        else:
+            self._lines.info("delivered", f"{name.upper()} fallback message delivered", role=name)
+
+    def _speak(self, text: str, *, final: bool, recorded: bool) -> SpeechHandle | None:
+        watch, speaker = self._watch, self._speaker
+        speaker.hush()
+        key = FINAL if final else Role.TTS.value
+        handle = speaker.say(
+            text, final=final, recorded=recorded, texts=list(self._messages.choices((key,))[1])
+        )
+        if handle is None:
+            return None
+        last = self._last
+        # A recording in the place of words that nobody heard is the same apology.
+        once_more = last is not None and last.turn == watch.turn and not speaker.was_heard(last.handle)
+        if final:
+            self.final_messages += 1
+        elif not once_more:
+            self.apologies += 1
+        self._last = _Said(watch.turn, time.monotonic(), handle, recorded)
+        watch.apologised()
+        if not recorded and speaker.has_sound:
+            self._spawn(self._make_heard(handle, text, final), "recovery-hear")
+        return handle
+
+    async def _make_heard(self, handle: SpeechHandle, text: str, final: bool) -> None:
+        """Words of ours that do not sound in time are played from a recording."""
+        left_s = OWN_WORDS_S
+        while left_s > 0 and not handle.done():
+            await asyncio.sleep(0.1)
+            # While the caller speaks livekit holds the speech back: that is no fault of the voice.
+            left_s -= 0.1 if self._session.user_state != "speaking" else 0.0
+            if self._speaker.was_heard(handle):
+                return
+        latest = self._last is not None and self._last.handle is handle
+        if latest and not handle.interrupted and not self._speaker.was_heard(handle) and not self._closing():
+            self._speak(text, final=final, recorded=True)
+
+    async def _give_up(self, handle: SpeechHandle) -> None:
+        how = self._options.on_exhausted
+        self._lines.warning("gave_up", f"Too many errors: {how}", on_exhausted=how)
+        if how == "stay":
+            return
+        self.ending, self.outcome = True, "gave_up"
+        await self._speaker.wait(handle, FINAL_PLAYOUT_S)
+        while (late := self._speaker.speaking) is not None and late is not handle:
+            handle = late  # the recording that took its place
+            await self._speaker.wait(handle, FINAL_PLAYOUT_S)
+        if how == "transfer" and await self._transfer():
+            self.ending = False
+            return
+        if not self._closing():
+            self._session.shutdown(drain=True)
+
+    async def _transfer(self) -> bool:
+        """Whether somebody else has the call now."""
+        hook = self._options.transfer
+        if hook is None:
+            return False
+        try:
+            async with asyncio.timeout(TRANSFER_TIMEOUT_S):
+                answer = hook(self._session)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+            if answer is False:
+                return False
+            if isinstance(answer, Agent):
+                self._session.update_agent(answer)
+        except Exception as exc:  # noqa: BLE001  # a user's hook; the call is closed instead
+            self._lines.warning("gave_up", "transfer failed", error=type(exc).__name__)
+            return False
+        self.outcome = "transferred"
+        for role in Role:
+            self._counters.success(role)
+        return True
+
+    def _said_enough(self, decision: Decision) -> bool:
+        """One apology a turn, and none soon after another; but what was not heard may be said again."""
+        last = self._last
+        if last is None or last.turn != self._watch.turn or decision.do is Do.FINAL:
+            return False
+        if decision.role is Role.TTS and not last.recorded:
+            return False
+        return time.monotonic() - last.at_mono < self._options.min_gap_s
+
+    def _closing(self) -> bool:
+        closing: bool = self._session._is_closing()  # pyright: ignore[reportPrivateUsage]  # no public way to ask in 1.8.9
+        return closing

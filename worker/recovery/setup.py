@@ -1,0 +1,72 @@
+"""`setup_error_handling(session)`: one line, before or after `session.start`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+from livekit.agents import AgentSession
+
+from worker.link.api import Link
+from worker.recovery.counters import DEFAULT_MAX_RETRIES, Limits
+from worker.recovery.manager import ErrorRecoveryManager
+from worker.recovery.options import RecoveryOptions
+from worker.settings import WorkerSettings
+
+log = structlog.get_logger("worker.recovery")
+
+_ATTRIBUTE = "_livekit_supervisor_recovery"
+
+
+def manager_of(session: AgentSession[Any]) -> ErrorRecoveryManager | None:
+    """The manager of a session that was set up."""
+    found = getattr(session, _ATTRIBUTE, None)
+    return found if isinstance(found, ErrorRecoveryManager) and not found.over else None
+
+
+def setup_error_handling(
+    session: AgentSession[Any],
+    max_retries: Limits = DEFAULT_MAX_RETRIES,
+    custom_audio_path: str | Path | None = None,
+    *,
+    link: Link | None = None,
+    settings: WorkerSettings | None = None,
+    options: RecoveryOptions | None = None,
+    **given: Any,
+) -> ErrorRecoveryManager:
+    """Guard a session's services, and see to it that its caller never hears silence.
+
+    session: any livekit AgentSession, started or not. max_retries: errors in a row, per role and kind, that the
+    caller gets an apology for; one more, and the final message ends the call (see `on_exhausted`).
+    custom_audio_path: a sound file for when the voice is gone. link: this process's link to the supervisor (made
+    when left out; without REDIS_URL the session guards itself alone). More options by name: `RecoveryOptions`.
+
+    A second call for the same session gives the same manager, with the new limit and file if any were given.
+    Raises `AudioFileError` for a sound file that cannot be used, ValueError for other wrong arguments.
+    """
+    manager = manager_of(session)
+    if manager is None:
+        manager = ErrorRecoveryManager(
+            max_retries,
+            custom_audio_path or (settings.error_audio if settings is not None else None) or None,
+            options=options or _options(settings, given),
+        )
+        setattr(session, _ATTRIBUTE, manager)
+        return manager.attach(session, link=link, settings=settings)
+    if link is None:
+        log.warning("error handling is set up already: same manager", action="recovery.set_up_twice")
+    if max_retries != DEFAULT_MAX_RETRIES:
+        manager.counters.set_limits(max_retries)
+    if custom_audio_path is not None:
+        manager.sounds.use(custom_audio_path)
+    return manager.attach(session, link=link, settings=settings)
+
+
+def _options(settings: WorkerSettings | None, given: dict[str, Any]) -> RecoveryOptions:
+    known = cast("dict[str, Any]", {} if settings is None else {"emoji": settings.log_emoji})
+    if settings is not None and settings.audio_cache_dir:
+        known["cache_dir"] = settings.audio_cache_dir
+    if settings is not None and "language" in settings.model_fields_set:
+        known["language"] = settings.language
+    return RecoveryOptions(**known | given)

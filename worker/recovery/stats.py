@@ -1,0 +1,96 @@
+"""What a session went through: counts as users knew them, silences, and the report at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from supervisor.wire.messages import SessionInfo
+from supervisor.wire.vocabulary import FaultKind
+
+
+class ErrorStats(dict[str, int]):
+    """Errors that reached the session, by role: `{'llm': 2, 'tts': 0, 'stt': 1}`, which may be added up.
+
+    More is found under other keys, which are not among `keys()`: `by_kind` (role → kind → number, the faults
+    that were handled without the caller noticing included), `in_a_row`, `failovers`, `apologies`, `turns`,
+    `longest_silence_s`, `outcome`, `total`.
+    """
+
+    def __init__(self, counts: Mapping[str, int], details: Mapping[str, Any]) -> None:
+        super().__init__(counts)
+        self.details = dict(details)
+
+    def __missing__(self, key: str) -> Any:
+        return self.details[key]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReport:
+    """The report at a session's end. Times in seconds but `*_at_ms` (wall).
+
+    session_errors: errors that reached the session. faults: every fault of every attempt, by role and kind.
+    outcome: `ok` (callers noticed nothing), `recovered` (we apologised and went on), `gave_up`, `failed` (livekit
+    closed the session with an error).
+    """
+
+    session: str
+    started_at_ms: int
+    ended_at_ms: int
+    turns: int
+    session_errors: dict[str, int]
+    faults: dict[str, dict[str, int]]
+    failovers: int
+    apologies: int
+    final_messages: int
+    longest_silence_s: float
+    outcome: str
+    targets: dict[str, str] = field(default_factory=dict[str, str])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def info(self, worker: str) -> SessionInfo:
+        """As the contract has it."""
+        return SessionInfo(
+            session=self.session[:128],
+            worker=worker or "-",
+            started_at_ms=self.started_at_ms,
+            ended_at_ms=self.ended_at_ms,
+            turns=self.turns,
+            errors={
+                role: {FaultKind(kind): number for kind, number in kinds.items()}
+                for role, kinds in self.faults.items()
+            },
+            failovers=self.failovers,
+            apologies=self.apologies,
+            longest_silence_ms=int(self.longest_silence_s * 1000),
+            outcome=self.outcome,
+            targets=self.targets,
+        )
+
+
+class SilenceMeter:
+    """The longest time a caller waited for a sound after a turn. Pure: monotonic seconds come in."""
+
+    def __init__(self) -> None:
+        self._since_mono: float | None = None
+        self.longest_s = 0.0
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when the caller waits; None when they do not."""
+        return self._since_mono
+
+    def turn_ended(self, at_mono: float) -> None:
+        """The caller has finished a turn (an earlier one that got no answer is over with it)."""
+        self.heard(at_mono)
+        self._since_mono = at_mono
+
+    def heard(self, at_mono: float) -> None:
+        """The agent makes a sound, the caller speaks on, or the call ends."""
+        if self._since_mono is not None:
+            self.longest_s = max(self.longest_s, at_mono - self._since_mono)
+        self._since_mono = None

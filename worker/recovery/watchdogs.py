@@ -1,0 +1,117 @@
+"""The watchdog over a caller's silence: an agent that nobody will answer for, or that is stuck in `thinking`.
+
+The deaf watchdog (speech without words), empty answers and voices without sound are noticed from events, in
+`watch`; this one notices that nothing happens. A running tool, a hand-off or a caller who speaks is no silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import structlog
+from livekit.agents import AgentSession, llm
+
+from supervisor.wire.vocabulary import FaultKind, Role
+from worker.recovery.guard_session import SessionGuard
+from worker.recovery.observed_link import ObservedLink
+from worker.recovery.options import RecoveryOptions
+from worker.recovery.speaker import Speaker
+from worker.recovery.stats import SilenceMeter
+
+log = structlog.get_logger("worker.recovery")
+
+_LOOK_AGAIN_S: Final = 0.25
+# A target that has not answered in this time, when all others failed, will not make it in time either.
+_OVERDUE_S: Final = 0.6
+
+
+class Waiting(Protocol):
+    """What is seen of the turn."""
+
+    silence: SilenceMeter
+    turn: int
+
+    @property
+    def tool_runs(self) -> bool: ...
+    def gave_up_on(self, role: Role, kind: FaultKind) -> None: ...
+
+
+class Patience:
+    """`begin(turn)` when the caller's turn is over."""
+
+    def __init__(
+        self,
+        waiting: Waiting,
+        session: AgentSession[Any],
+        guard: SessionGuard,
+        link: ObservedLink,
+        speaker: Speaker,
+        options: RecoveryOptions,
+        clock: Callable[[], float],
+    ) -> None:
+        self._waiting, self._session, self._guard = waiting, session, guard
+        self._link, self._speaker, self._options, self._clock = link, speaker, options, clock
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, turn: int) -> None:
+        """The caller waits from now on (from their last word, as the silence is measured)."""
+        self.end()
+        since = self._waiting.silence.waiting_since or self._clock()
+        self._later(max(since + self._options.patience_s - self._clock(), 0.0), turn)
+
+    def end(self) -> None:
+        """Nobody waits any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self, turn: int) -> None:
+        since = self._waiting.silence.waiting_since
+        if since is None or turn != self._waiting.turn:
+            return
+        if (
+            not self._waiting.tool_runs
+            and self._session.user_state != "speaking"
+            and not self._speaker.speaking
+        ):
+            role = self._hopeless(since)
+            if role is not None:
+                noted = self._link.last_fault(role, since)
+                self._stuck(role, noted.kind if noted is not None else FaultKind.FIRST_OUTPUT_TIMEOUT)
+                return
+            if self._options.stuck_after_s and self._clock() - since >= self._options.stuck_after_s:
+                realtime = isinstance(self._guard.component(Role.LLM), llm.RealtimeModel)
+                if self._session.agent_state == "thinking" and not realtime:
+                    self._stuck(Role.LLM, FaultKind.STALLED)
+                return
+        self._later(_LOOK_AGAIN_S, turn)
+
+    def _hopeless(self, since: float) -> Role | None:
+        for role in (Role.LLM, Role.TTS):
+            guard = self._guard.guard_of(role)
+            if guard is None:
+                continue
+            targets = [child.target for child in guard.guard.route()]
+            if self._link.hopeless(role, targets, since, _OVERDUE_S):
+                return role
+        return None
+
+    def _stuck(self, role: Role, kind: FaultKind) -> None:
+        log.info("nobody is about to answer", action="recovery.stuck", role=role.value, kind=kind.value)
+        self._waiting.gave_up_on(role, kind)
+
+    def _later(self, delay_s: float, turn: int) -> None:
+        look = harmless("patience", lambda _: self._look(turn))
+        self._timer = asyncio.get_running_loop().call_later(delay_s, look, None)
+
+
+def harmless(name: str, call: Callable[[Any], None]) -> Callable[[Any], None]:
+    def handle(argument: Any) -> None:
+        try:
+            call(argument)
+        except Exception as exc:  # noqa: BLE001  # recovery's own bug must not be the end of the call
+            log.error("recovery failed", action="recovery.failed", during=name, error=type(exc).__name__)
+
+    return handle
