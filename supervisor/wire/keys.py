@@ -44,7 +44,8 @@ class KeySpec(NamedTuple):
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        return re.compile(re.sub(r"<[^>]+>", "[^:]+", re.escape(self.name).replace(r"\<", "<").replace(r"\>", ">")) + r"\Z")
+        name = re.sub(r"<[^>]+>", "[^:]+", re.escape(self.name).replace(r"\<", "<").replace(r"\>", ">"))
+        return re.compile(name + r"\Z")
 
 
 S = KeySpec
@@ -90,7 +91,9 @@ class KeyNameError(ValueError):
 def check_fleet(fleet: str) -> str:
     """The fleet's name, or `KeyNameError`: 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit."""
     if not _FLEET.match(fleet):
-        raise KeyNameError("fleet must be 1 to 63 characters of a-z 0-9 . _ - and begin with a letter or digit")
+        raise KeyNameError(
+            "fleet must be 1 to 63 characters of a-z 0-9 . _ - and begin with a letter or digit"
+        )
     return fleet
 
 
