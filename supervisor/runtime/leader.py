@@ -20,6 +20,7 @@ from supervisor.runtime.chores import Chores
 from supervisor.runtime.context import ReplicaRole
 from supervisor.runtime.inboxes import Clash, Poison
 from supervisor.runtime.takeover import publish_all, raise_epoch, take_over
+from supervisor.runtime.tasks import end
 from supervisor.store import lease as leases
 from supervisor.store import reads, writes
 from supervisor.store.clients import REDIS_TROUBLE
@@ -70,8 +71,7 @@ class Leader:
             reign.counters.leases_lost += 1
             log.warning("another replica leads", action="leader.fenced", epoch=reign.fence.epoch)
         finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+            await end(renewing)
             await self._chores.finish()
 
     async def _lead(self) -> None:
@@ -193,6 +193,7 @@ class Leader:
     async def _do(self) -> None:
         if await self._reign.hands.do():
             self._published = True
+            self._show()
 
     async def _refill(self) -> None:
         """Redis was emptied, wholly or in part: everything again, under an epoch that makes workers listen."""
@@ -205,6 +206,7 @@ class Leader:
         reign.counters.refills += 1
         reign.emptied = False
         self._published = True
+        self._show()
 
     async def _refill_book(self) -> None:
         reign = self._reign

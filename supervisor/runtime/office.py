@@ -17,6 +17,7 @@ from supervisor.runtime.kept import KeptBook, Mark, decode_book
 from supervisor.runtime.leader import Leader
 from supervisor.runtime.reign import KEPT_FILE, Reign
 from supervisor.runtime.takeover import load_saved
+from supervisor.runtime.tasks import end
 from supervisor.store import lease as leases
 from supervisor.store import reads, writes
 from supervisor.store.clients import REDIS_TROUBLE, leader_client
@@ -158,9 +159,7 @@ class Office:
             await asyncio.sleep(BACKOFF_S[0])
         finally:
             self._board.role = ReplicaRole.STANDBY
-            if checking is not None:
-                checking.cancel()
-                await asyncio.gather(checking, return_exceptions=True)
+            await end(checking)
             await follower.close()
             await self._release(reign.fence if reign is not None else fence)
 

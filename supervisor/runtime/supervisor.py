@@ -18,6 +18,7 @@ from supervisor.runtime.context import SupervisorContext
 from supervisor.runtime.engine_port import Engine, real_engine
 from supervisor.runtime.logs import configure_logs
 from supervisor.runtime.office import Checks, Office
+from supervisor.runtime.tasks import end
 from supervisor.settings import WrongSetting, stop_with
 from supervisor.store.clients import api_client, blocking_client
 from supervisor.wire.keys import Keys
@@ -71,8 +72,7 @@ async def office(
     try:
         yield context
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)
         await context.redis.aclose()
         await context.redis_blocking.aclose()
 
@@ -138,8 +138,8 @@ async def run(
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             log.info("stops", action="supervisor.stop")
             server.should_exit = True
-            waiting.cancel()
-            stopped.cancel()
+            await end(waiting)
+            await end(stopped)
             _, late = await asyncio.wait({serving}, timeout=STOP_S)
             if late:
                 serving.cancel()
