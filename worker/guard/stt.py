@@ -7,11 +7,11 @@ import dataclasses
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
+import structlog
 from livekit import rtc
-from livekit.agents import APIConnectOptions, stt, utils, vad
+from livekit.agents import APIConnectionError, APIConnectOptions, APIError, stt, utils, vad
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr
 
-from supervisor.core.admission import Route
 from supervisor.core.decide import GiveUp, Retry
 from supervisor.wire.vocabulary import FaultKind, Phase, Role
 from worker.guard.errors import api_error, no_target
@@ -24,43 +24,15 @@ from worker.guard.stt_due import Style
 from worker.guard.stt_ear import AnySTT, recognize_once, style_of
 from worker.guard.stt_listen import Listening
 from worker.guard.stt_probe import probe_stt
+from worker.guard.stt_route import EarGuard
 from worker.guard.stt_state import SttChild
 from worker.link.api import Link, Use
 
-PENALTY_BASE_S: Final = 20.0
-PENALTY_CAP_S: Final = 300.0
-"""How long a recogniser that failed this call stays behind the others while no verdict says anything."""
-
+log = structlog.stdlib.get_logger("worker.guard")
 
 _TOO_LATE: Final = Fault(
     FaultKind.FIRST_OUTPUT_TIMEOUT, message="no transcript came in time", phase=Phase.FIRST_OUTPUT
 )
-
-
-class _EarGuard(Guard[AnySTT]):
-    """Routes as `Guard` does, but what has just failed in this call comes last for a while."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._failures: dict[str, tuple[int, float]] = {}
-
-    def picture(self) -> Route:
-        route = super().picture()
-        if not self._failures or route.panic:
-            return route
-        now = self.clock()
-        behind = {target for target, (_, until) in self._failures.items() if now < until}
-        return Route(tuple(sorted(route.targets, key=lambda target: target in behind)), route.panic)
-
-    def failed(self, target: str) -> None:
-        """It goes to the end of the route for a while, longer each time."""
-        times = self._failures.get(target, (0, 0.0))[0] + 1
-        pause = min(PENALTY_BASE_S * 2 ** min(times - 1, 8), PENALTY_CAP_S)
-        self._failures[target] = (times, self.clock() + pause)
-
-    def understood(self, target: str) -> None:
-        """It works again."""
-        self._failures.pop(target, None)
 
 
 class GuardedSTT(stt.STT[Any]):
@@ -107,7 +79,7 @@ class GuardedSTT(stt.STT[Any]):
         )
         # `recognize()` of the plugins emits their own.
         self._recognize_metrics_needed = False
-        self._guard = _EarGuard(
+        self._guard = EarGuard(
             Role.STT,
             children,
             link,
@@ -296,6 +268,11 @@ class GuardedRecognizeStream(stt.RecognizeStream):
         feeding = asyncio.create_task(self._feed(listening), name="guard.stt.feed")
         try:
             await listening.run()
+        except APIError:
+            raise
+        except Exception as error:  # noqa: BLE001 - livekit reopens the stream after an APIError; after anything else it is deaf for good
+            log.error("listening broke", action="guard.stt.broke", error=type(error).__name__)
+            raise APIConnectionError("the guarded stream broke", retryable=False) from None
         finally:
             await utils.aio.cancel_and_wait(feeding)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -25,34 +25,20 @@ from worker.guard.routing import Turn
 from worker.guard.stt_due import BEGIN_SPEECH_S, SURE_SPEECH_S, Act, Picture, Style, due
 from worker.guard.stt_ear import Answered, AnySTT, Asked, EarEvent, EarStream, text_of
 from worker.guard.stt_speech_check import SpeechCheck
-from worker.guard.stt_state import LATE, SILENT, STALLED, Outage, Room, SttChild, Utterance
+from worker.guard.stt_state import LATE, SILENT, STALLED, Ear, Outage, Plan, Room, SttChild, Utterance
 from worker.guard.stt_tape import Meter, Tape
 from worker.link.api import Use
 
 WORDY_SPEECH_S: Final = 1.0
 """Loud sound that has words in it: an empty transcript of it is asked for again elsewhere."""
 SECOND_OPINION_EVERY_S: Final = 20.0
-OUTAGE_BASE_S: Final = 0.5
-OUTAGE_CAP_S: Final = 5.0
-COMPLAIN_EVERY_S: Final = 10.0
+LOOK_EVERY_S: Final = 0.5
+"""While nobody listens: how often to see whether the caller speaks."""
+MUTED_S: Final = 8.0
+"""Without sound for so long a service may hang up: that is ours, not its fault."""
 
 Kind = stt.SpeechEventType
-
-
-@dataclass(slots=True)
-class _Plan:
-    """Whom to open next and when; None: ask the route."""
-
-    child: SttChild | None = None
-    not_before_mono: float = 0.0
-
-
-@dataclass(slots=True)
-class _Now:
-    """The recogniser that listens."""
-
-    child: SttChild
-    stream: EarStream
+_BY_THE_SERVICE: Final = frozenset(set(Kind) - {Kind.END_OF_SPEECH, Kind.RECOGNITION_USAGE})
 
 
 @dataclass(slots=True)
@@ -64,23 +50,23 @@ class Listening:
     _meter: Meter = field(default_factory=Meter)
     _said: Utterance = field(default_factory=Utterance)
     _outage: Outage = field(default_factory=Outage)
-    _plan: _Plan = field(default_factory=_Plan)
-    _now: _Now | None = None
+    _plan: Plan = field(default_factory=Plan)
+    _now: Ear | None = None
     _turn: Turn[AnySTT] | None = None
     _attempt: Attempt[AnySTT] | None = None
     _ended: bool = False
+    _heard_mono: float = 0.0
     _opinion_mono: float = float("-inf")
     _poked: asyncio.Event = field(default_factory=asyncio.Event)
     _check: SpeechCheck | None = None
-
-    # ------------------------------------------------------------ from the caller
 
     def hear(self, frame: rtc.AudioFrame) -> None:
         """The next frame: kept, measured, and given to the recogniser at once."""
         pcm = np.frombuffer(frame.data, np.int16)
         loud = self._meter.loud(pcm, frame.duration)
         before = self.tape.speech_s
-        self.tape.push(frame, frame.duration, loud, self._clock())
+        self._heard_mono = self._clock()
+        self.tape.push(frame, frame.duration, loud, self._heard_mono)
         if self._check is not None:
             self._check.push(frame, frame.duration, loud)
         if self._now is not None:
@@ -104,8 +90,6 @@ class Listening:
     def poke(self) -> None:
         """There is something new."""
         self._poked.set()
-
-    # ------------------------------------------------------------ the loop
 
     async def run(self) -> None:
         """Listen. Raises livekit's `APIError` only when the sound has ended and nobody could understand it."""
@@ -156,14 +140,12 @@ class Listening:
             self._turn = self.room.guard.turn()
         return self._turn
 
-    # ------------------------------------------------------------ opening and leaving
-
     def _open(self) -> None:
         """Start the next recogniser when its time has come, and play to it what nobody answered for."""
         if self._clock() < self._plan.not_before_mono:
             return
         child = self._plan.child
-        self._plan = _Plan()
+        self._plan = Plan()
         if child is None:
             decision = self._the_turn().next()
             if isinstance(decision, GiveUp):
@@ -179,7 +161,7 @@ class Listening:
             language=self.room.language,
             detector=self.room.detector,
         )
-        self._now = _Now(child, stream)
+        self._now = Ear(child, stream)
         self._said.words = False
         for item in replay:
             if item.frame is None:
@@ -207,10 +189,12 @@ class Listening:
         attempt = self._begin(child)
         if attempt.heard:
             turn.restart_budget()
-        decision = turn.fail(attempt, fault)
+        local = fault.kind is FaultKind.LOCAL
+        decision = turn.fail(attempt, fault, again_at_once=local)
         self._attempt = None
         self._leave()
-        self.room.failed(child)
+        if not local:
+            self.room.failed(child)
         self._outage.fault = fault
         self._go(decision, fault)
 
@@ -226,19 +210,15 @@ class Listening:
             self._give_up(fault)
             return
         pause_s = decision.sleep_ms / 1000 if isinstance(decision, Retry) else 0.0
-        self._plan = _Plan(self._the_turn().child(decision), self._clock() + pause_s)
+        self._plan = Plan(self._the_turn().child(decision), self._clock() + pause_s)
         self.poke()
 
     def _give_up(self, fault: Fault | None) -> None:
         """Nobody is left for now: wait, then begin anew with what is kept."""
         if self._ended:
             raise self.room.error_for(fault or self._outage.fault)
-        pause_s = min(OUTAGE_BASE_S * 2**self._outage.times, OUTAGE_CAP_S) * random.uniform(0.5, 1.0)
-        self._outage.times = min(self._outage.times + 1, 16)
         self._turn = None
-        self._plan = _Plan(None, self._clock() + pause_s)
-
-    # ------------------------------------------------------------ events
+        self._plan = Plan(None, self._clock() + self._outage.pause_s(random.random()))
 
     def _read(self) -> None:
         while self._now is not None and self._now.stream.events:
@@ -247,14 +227,24 @@ class Listening:
         if now is None:
             return
         if now.stream.fault is not None:
-            self._fail(now.stream.fault)
+            self._hung_up(now.stream.fault)
         elif now.stream.done and not self._ended:
-            self._fail(Fault(FaultKind.CUT, message="the stream ended by itself", phase=self._phase()))
+            self._hung_up(Fault(FaultKind.CUT, message="the stream ended by itself", phase=self._phase()))
+        elif now.stream.done and now.stream.style is not Style.REQUEST and self._unanswered(WORDY_SPEECH_S):
+            self._fail(Fault(FaultKind.EMPTY, message="no words in what was loud", phase=Phase.FIRST_OUTPUT))
+
+    def _hung_up(self, fault: Fault) -> None:
+        if self._attempt is None and self._clock() - self._heard_mono > MUTED_S:
+            fault = replace(fault, kind=FaultKind.LOCAL)
+        self._fail(fault)
+
+    def _unanswered(self, speech_s: float) -> bool:
+        return self.tape.speech_s >= speech_s and self._sure()
 
     def _phase(self) -> Phase:
         return self._attempt.phase if self._attempt is not None else Phase.CONNECT
 
-    def _on_event(self, now: _Now, event: EarEvent) -> None:
+    def _on_event(self, now: Ear, event: EarEvent) -> None:
         self._said.last_event_mono = self._clock()
         if isinstance(event, Asked):
             self._begin(now.child).connected()
@@ -264,40 +254,30 @@ class Listening:
             if not event.words:
                 self._empty(now)
             return
-        if event.type is Kind.RECOGNITION_USAGE:
-            self._give(now, event)
-            return
-        if now.stream.style is not Style.REQUEST and event.type is not Kind.END_OF_SPEECH:
-            # A local VAD's start of speech says nothing about the service.
+        if now.stream.style is not Style.REQUEST and event.type in _BY_THE_SERVICE:
+            # (A local VAD's start of speech says nothing about the service.)
             self._begin(now.child).first_output()
+        self._on_speech(now, event)
+
+    def _on_speech(self, now: Ear, event: stt.SpeechEvent) -> None:
         if event.type is Kind.START_OF_SPEECH:
-            if not self._said.started:
-                self._said.started = True
+            if self._said.start():
                 self._give(now, event)
         elif event.type is Kind.END_OF_SPEECH:
-            self._end_of_speech(now, event)
+            if self._said.end():
+                self._give(now, event)
+            if self._turn is None:
+                self._said.complete()  # its final transcript came before
+        elif event.type is Kind.FINAL_TRANSCRIPT and text_of(event):
+            self._give(now, event)
+            self._understood(now, event)
         elif event.type is Kind.FINAL_TRANSCRIPT:
-            self._final(now, event)
+            self._empty(now, event)
         else:
             self._said.words = self._said.words or bool(text_of(event))
-            self._give(now, event)
+            self._give(now, event)  # interim and preflight transcripts, usage
 
-    def _end_of_speech(self, now: _Now, event: stt.SpeechEvent) -> None:
-        if self._said.started and not self._said.ended:
-            self._said.ended = True
-            self._give(now, event)
-        if self._turn is None:
-            # Its final transcript came before it: the utterance is complete.
-            self._said = Utterance(last_event_mono=self._said.last_event_mono)
-
-    def _final(self, now: _Now, event: stt.SpeechEvent) -> None:
-        if not text_of(event):
-            self._empty(now, event)
-            return
-        self._give(now, event)
-        self._understood(now, event)
-
-    def _understood(self, now: _Now, event: stt.SpeechEvent) -> None:
+    def _understood(self, now: Ear, event: stt.SpeechEvent) -> None:
         held_ms = int(self.tape.held_s * 1000)
         self._begin(now.child).succeeded(Use(audio_ms=held_ms))
         self._attempt = None
@@ -308,19 +288,15 @@ class Listening:
         end_s = float(end) - self.room.start_time_offset if isinstance(end, float) else None
         self.tape.answered(end_s if end_s is not None and 0.0 < end_s <= self.tape.end_s else None)
         self.room.understood(now.child)
-        ended = self._said.ended or not self._said.started
-        if ended:
-            self._said = Utterance(last_event_mono=self._said.last_event_mono)
-        else:
-            self._said.words = False
-            self._said.empties = 0
+        self._said.words = False
+        if self._said.ended or not self._said.started:
+            self._said.complete()
 
-    def _empty(self, now: _Now, event: stt.SpeechEvent | None = None) -> None:
+    def _empty(self, now: Ear, event: stt.SpeechEvent | None = None) -> None:
         """An answer without words: to sound that may well have had some, somebody else is asked once."""
         clock = self._clock()
         if (
-            self.tape.speech_s >= WORDY_SPEECH_S
-            and self._sure()
+            self._unanswered(WORDY_SPEECH_S)
             and clock - self._opinion_mono >= SECOND_OPINION_EVERY_S
             and self._the_turn().untried() is not None
         ):
@@ -334,12 +310,10 @@ class Listening:
         self._turn = None
         self.tape.answered()
         if self._said.ended:
-            self._said = Utterance()
+            self._said.complete()
 
-    def _give(self, now: _Now, event: stt.SpeechEvent) -> None:
+    def _give(self, now: Ear, event: stt.SpeechEvent) -> None:
         self.room.emit_event(event, now.stream.context)
-
-    # ------------------------------------------------------------ deadlines
 
     def _deadlines(self) -> float | None:
         """Act on what is due. Seconds until something else is; None: nothing."""
@@ -348,12 +322,12 @@ class Listening:
         if now is None:
             self._complain(clock)
             wait_s = max(0.0, self._plan.not_before_mono - clock)
-            return min(wait_s, OUTAGE_BASE_S)
+            return min(wait_s, LOOK_EVERY_S)
         if self._leave_on_verdict(now):
             return 0.0
         return self._act(now)
 
-    def _act(self, now: _Now) -> float | None:
+    def _act(self, now: Ear) -> float | None:
         found = due(self._picture(now))
         match found.act:
             case Act.NOTHING:
@@ -369,10 +343,10 @@ class Listening:
             case Act.LEAVE:
                 self.room.failed(now.child)
                 self._move_on()
-                self._plan = _Plan(self._the_turn().untried(), self._clock())
+                self._plan = Plan(self._the_turn().untried(), self._clock())
         return 0.0
 
-    def _picture(self, now: _Now) -> Picture:
+    def _picture(self, now: Ear) -> Picture:
         attempt, tape = self._attempt, self.tape
         return Picture(
             now_mono=self._clock(),
@@ -388,7 +362,7 @@ class Listening:
             stall_s=attempt.stall_s if attempt is not None else 0.0,
         )
 
-    def _leave_on_verdict(self, now: _Now) -> bool:
+    def _leave_on_verdict(self, now: Ear) -> bool:
         """A verdict takes effect at once while nothing is being heard, else after the utterance."""
         attempt = self._attempt
         if attempt is not None and not attempt.heard:
@@ -396,7 +370,7 @@ class Listening:
                 self._move_on()
                 return True
             return False
-        if attempt is not None or self.tape.speech_s >= BEGIN_SPEECH_S or self._ended:
+        if attempt is not None or self._ended or self._unanswered(BEGIN_SPEECH_S):
             return False
         route = self.room.guard.route()
         if route and route[0] is not now.child:
@@ -419,11 +393,7 @@ class Listening:
 
     def _complain(self, clock: float) -> None:
         """Tell the session that a caller is not understood: once as unrecoverable, then only for the record."""
-        outage = self._outage
-        if not outage.times or self.tape.speech_s < SURE_SPEECH_S or not self._sure():
+        if not self._unanswered(SURE_SPEECH_S):
             return
-        spoke_since = self.tape.last_loud_mono > outage.complained_mono
-        if not outage.complaints or (spoke_since and clock - outage.complained_mono >= COMPLAIN_EVERY_S):
-            outage.complaints += 1
-            outage.complained_mono = clock
-            self.room.complain(outage.fault, recoverable=outage.complaints > 1)
+        if self._outage.complain(clock, self.tape.last_loud_mono):
+            self.room.complain(self._outage.fault, recoverable=self._outage.complaints > 1)

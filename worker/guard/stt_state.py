@@ -12,9 +12,13 @@ from supervisor.wire.vocabulary import FaultKind, Phase
 from worker.guard.faults import Fault
 from worker.guard.names import Child
 from worker.guard.routing import Guard
-from worker.guard.stt_ear import AnySTT
+from worker.guard.stt_ear import AnySTT, EarStream
 
 SttChild = Child[AnySTT]
+
+OUTAGE_BASE_S: Final = 0.5
+OUTAGE_CAP_S: Final = 5.0
+COMPLAIN_EVERY_S: Final = 10.0
 
 LATE: Final = Fault(
     FaultKind.FIRST_OUTPUT_TIMEOUT, message="speech went unanswered", phase=Phase.FIRST_OUTPUT
@@ -51,7 +55,22 @@ class Utterance:
     ended: bool = False
     words: bool = False
     last_event_mono: float = 0.0
-    empties: int = 0
+
+    def start(self) -> bool:
+        """A start of speech came: whether the session is to hear of it."""
+        first = not self.started
+        self.started = True
+        return first
+
+    def end(self) -> bool:
+        """An end of speech came: whether the session is to hear of it."""
+        first = self.started and not self.ended
+        self.ended = self.ended or first
+        return first
+
+    def complete(self) -> None:
+        """Transcript and end are there: the next event belongs to another one."""
+        self.started = self.ended = self.words = False
 
 
 @dataclass(slots=True)
@@ -59,6 +78,37 @@ class Outage:
     """Nobody could listen, `times` in a row."""
 
     times: int = 0
+    fault: Fault | None = None
     complaints: int = 0
     complained_mono: float = 0.0
-    fault: Fault | None = None
+
+    def pause_s(self, chance: float) -> float:
+        """How long to wait before everybody is asked anew; `chance` in 0..1 spreads callers out."""
+        pause = min(OUTAGE_BASE_S * 2**self.times, OUTAGE_CAP_S) * (0.5 + chance / 2)
+        self.times = min(self.times + 1, 16)
+        return pause
+
+    def complain(self, now_mono: float, spoke_mono: float) -> bool:
+        """Whether to tell the session now: at once, and again when the caller has spoken since, but not often."""
+        again = spoke_mono > self.complained_mono and now_mono - self.complained_mono >= COMPLAIN_EVERY_S
+        if not self.times or (self.complaints and not again):
+            return False
+        self.complaints += 1
+        self.complained_mono = now_mono
+        return True
+
+
+@dataclass(slots=True)
+class Plan:
+    """Whom to open next and when; None: ask the route."""
+
+    child: SttChild | None = None
+    not_before_mono: float = 0.0
+
+
+@dataclass(slots=True)
+class Ear:
+    """The recogniser that listens."""
+
+    child: SttChild
+    stream: EarStream
