@@ -1,8 +1,8 @@
 """`supervisor drill --audio`: what callers hear when a service fails, for three variants of the same agent.
 
-One set of processes a variant; one case after the other (role by fault), each in rounds: healthy turns, the fault
-for a while, mended, and whole again before the next. Callers are real audio sessions in real job processes; what
-they heard is decoded from the sound.
+One set of processes a variant; one case after the other (role by fault), each in waves of fresh calls: an answered
+turn each, the fault for a while, mended, and whole again. Callers are real audio sessions in real job processes;
+what they heard is decoded from the sound.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from supervisor.demo.audio_stats import Line, dead_air, summarise, turns_in
+from supervisor.demo.audio_stats import Line, dead_air, healthy_turns, summarise, turns_in
 from supervisor.demo.drill_stats import Outage
-from supervisor.demo.processes import StartFailed
+from supervisor.demo.processes import Child, StartFailed
 from supervisor.demo.rig import Rig, rig
 
 VARIANTS = ("plain", "upstream", "guarded")
@@ -52,13 +52,14 @@ class AudioPlan:
     calls: int = 16
     rounds: int = 1
     workers: int = 2
+    healthy_s: float = 8.0
     outage_s: float = 20.0
     report: Path | None = None
 
 
 @dataclass(slots=True)
 class AudioResult:
-    """rows: one a variant and case. healthy: dead air without a fault, by variant. lines: all that was recorded."""
+    """rows: one a variant and case. healthy: dead air without a fault, by variant. timelines: for the pictures."""
 
     rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     healthy: dict[str, dict[str, float | None]] = field(default_factory=dict[str, dict[str, float | None]])
@@ -74,7 +75,9 @@ async def run_audio_drill(plan: AudioPlan, say: Progress) -> AudioResult:
     """The whole drill. Raises `StartFailed`."""
     result = AudioResult()
     for variant in plan.variants:
-        say(f"{variant}: starting {plan.calls} calls in {plan.workers} workers")
+        say(
+            f"{variant}: {len(plan.cases)} cases, {plan.rounds} x {plan.calls} calls each, in {plan.workers} workers"
+        )
         async with rig() as set_:
             await _Variant(plan, variant, set_, say, result).run()
     return result
@@ -84,47 +87,24 @@ class _Variant:
     def __init__(self, plan: AudioPlan, variant: str, set_: Rig, say: Progress, result: AudioResult) -> None:
         self._plan, self._variant, self._set, self._say, self._result = plan, variant, set_, say, result
         self._record = set_.folder / "callers.jsonl"
+        self._waves = 0
 
     async def run(self) -> None:
-        await self._start()
-        began = _now_ms()
-        await self._until(
-            lambda lines: len(turns_in(lines, Outage(began, _now_ms()))) >= 2 * self._plan.calls,
-            SETTLE_TIMEOUT_S,
-        )
-        healthy = turns_in(self._lines(), Outage(began, _now_ms()))
-        self._result.healthy[self._variant] = dead_air(healthy)
+        outages: list[Outage] = []
         for role, fault in self._plan.cases:
-            outages = [await self._round(role, fault) for _ in range(self._plan.rounds)]
+            mine = [await self._wave(role, fault) for _ in range(self._plan.rounds)]
+            outages += mine
             lines = self._lines()
-            row = summarise(self._variant, role, fault, lines, outages)
+            row = summarise(self._variant, role, fault, lines, mine)
             self._result.rows.append(row)
-            self._result.timelines += [_timeline(self._variant, role, fault, lines, o) for o in outages[:1]]
+            self._result.timelines.append(_timeline(self._variant, role, fault, lines, mine[0]))
             self._say(f"{self._variant}: {in_words(row)}")
+        self._result.healthy[self._variant] = dead_air(healthy_turns(self._lines(), outages))
 
-    async def _start(self) -> None:
-        plan = self._plan
-        for n in range(plan.workers):
-            share = plan.calls // plan.workers + (n < plan.calls % plan.workers)
-            env = self._set.worker_environment(f"worker-{n + 1}") | {
-                "WORKER_CALLERS_RECORD": str(self._record),
-                "WORKER_GUARD": str(self._variant == "guarded").lower(),
-            }
-            argv = [
-                "worker",
-                "start",
-                "--agent",
-                f"worker.drill.agents:{self._variant}",
-                "--local-callers",
-                str(share),
-            ]
-            await self._set.processes.start(f"worker-{n + 1}", argv, env)
-        await self._until(
-            lambda lines: len({t["caller"] for t in lines if t["event"] == "turn"}) >= plan.calls,
-            START_TIMEOUT_S,
-        )
-
-    async def _round(self, role: str, fault: str) -> Outage:
+    async def _wave(self, role: str, fault: str) -> Outage:
+        """Fresh calls, one answered turn each, the fault, mended, whole again; then everybody hangs up."""
+        workers = await self._start()
+        await asyncio.sleep(self._plan.healthy_s)
         providers = PROVIDERS[role] if fault == "dead" else PROVIDERS[role][:1]
         for provider in providers:
             await self._set.set_fault(role, provider, None, FAULTS[fault])
@@ -134,7 +114,24 @@ class _Variant:
         for provider in providers:
             await self._set.set_fault(role, provider, None, {"fault": "ok"})
         await self._settle(to_ms)
+        await asyncio.gather(*(self._set.processes.stop(worker) for worker in workers))
         return Outage(from_ms, to_ms)
+
+    async def _start(self) -> list[Child]:
+        plan, began = self._plan, _now_ms()
+        self._waves += 1
+        workers: list[Child] = []
+        for n in range(plan.workers):
+            share = plan.calls // plan.workers + (n < plan.calls % plan.workers)
+            name = f"worker-{self._waves}-{n + 1}"
+            env = self._set.worker_environment(name) | {
+                "WORKER_CALLERS_RECORD": str(self._record),
+                "WORKER_GUARD": str(self._variant == "guarded").lower(),
+            }
+            argv = ["worker", "start", "--agent", f"worker.drill.agents:{self._variant}", "--local-callers"]
+            workers.append(await self._set.processes.start(name, [*argv, str(share)], env))
+        await self._until(lambda lines: len(_answered_since(lines, began)) >= plan.calls, START_TIMEOUT_S)
+        return workers
 
     async def _settle(self, mended_ms: int) -> None:
         """Everybody who speaks is answered again, and the supervisor holds every target for healthy."""

@@ -9,6 +9,10 @@ from supervisor.demo.drill_stats import Outage, quantile
 
 # A session that failed in the outage may close a little after it.
 _CLOSES_WITHIN_MS = 5_000
+# An answer may still be heard this long after the caller stopped speaking.
+_A_TURN_MS = 6_000
+# While targets ramp up again turns are no longer those of an outage, nor quite healthy ones.
+_AFTERMATH_MS = 30_000
 
 Line = Mapping[str, Any]
 """One line of the callers' record (see `worker.runtime.rehearsal`)."""
@@ -19,6 +23,15 @@ def turns_in(lines: Sequence[Line], outage: Outage) -> list[Line]:
     return [
         t for t in lines if t.get("event") == "turn" and outage.from_ms <= t["speech_end_at"] < outage.to_ms
     ]
+
+
+def healthy_turns(lines: Sequence[Line], outages: Sequence[Outage]) -> list[Line]:
+    """Turns that ended well before a fault began: nothing of it can be in them. The first of a call is start-up."""
+    return [
+        t for t in lines
+        if t.get("event") == "turn" and t["turn"] > 1
+        and not any(o.from_ms - _A_TURN_MS <= t["speech_end_at"] < o.to_ms + _AFTERMATH_MS for o in outages)
+    ]  # fmt: skip
 
 
 def verdict_on(turn: Line) -> str:

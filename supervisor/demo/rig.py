@@ -59,8 +59,13 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(*, port: int = 0, simulator_port: int = 0, keep: Path | None = None) -> AsyncGenerator[Rig]:
-    """Start everything but the workers; leaving ends every process that was started. Raises `StartFailed`."""
+async def rig(
+    *, port: int = 0, simulator_port: int = 0, keep: Path | None = None, redis_url: str = ""
+) -> AsyncGenerator[Rig]:
+    """Start everything but the workers; leaving ends every process that was started. Raises `StartFailed`.
+
+    redis_url: a server that runs already; else the one that REDIS_URL names, else one of our own.
+    """
     if not worker_installed():
         raise StartFailed("the worker extra is missing: pip install 'livekit-supervisor[supervisor,worker]'")
     async with AsyncExitStack() as stack:
@@ -68,8 +73,10 @@ async def rig(*, port: int = 0, simulator_port: int = 0, keep: Path | None = Non
         folder.mkdir(parents=True, exist_ok=True)
         port, simulator_port = free_port(port), free_port(simulator_port)
         # A Redis that is already there may be used, e.g. to watch it; a fleet of its own keeps it apart.
-        redis_url = os.environ.get("REDIS_URL") or await stack.enter_async_context(
-            embedded_redis(folder / "redis")
+        redis_url = (
+            redis_url
+            or os.environ.get("REDIS_URL")
+            or await stack.enter_async_context(embedded_redis(folder / "redis"))
         )
         processes = await stack.enter_async_context(Processes(folder))
         simulator_url = f"http://127.0.0.1:{simulator_port}"

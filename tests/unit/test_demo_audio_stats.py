@@ -1,0 +1,102 @@
+"""The audio drill's arithmetic and its page, on calls small enough to follow by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from supervisor.demo.audio_drill import FAULTS, ROLES, cases
+from supervisor.demo.audio_stats import healthy_turns, summarise, verdict_on
+from supervisor.demo.drill_stats import Outage
+from supervisor.demo.report import render_report
+
+OUTAGE = Outage(100_000, 120_000)
+
+
+def turn(at_ms: int = 105_000, **more: Any) -> dict[str, Any]:
+    base = {
+        "event": "turn",
+        "caller": "c1",
+        "turn": 2,
+        "speech_end_at": at_ms,
+        "speech_s": 2.0,
+        "dead_air_s": 0.8,
+    }
+    counts = {
+        "silent": False,
+        "expected": 12,
+        "lost": 0,
+        "twice": 0,
+        "other": 0,
+        "stt_lost": 0,
+        "answer_s": 3.0,
+    }
+    return base | counts | more
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({}, "answered"),
+        ({"lost": 5}, "answered"),
+        ({"lost": 12, "other": 8}, "apology"),
+        ({"lost": 12}, "apology"),  # a recording: sound, but no word of it is decoded
+        ({"lost": 12, "other": 14, "stt_lost": 3}, "misheard"),
+        ({"silent": True, "dead_air_s": None, "lost": 12}, "silent"),
+    ],
+)
+def test_what_a_turn_was_for_its_caller(more: dict[str, Any], what: str) -> None:
+    assert verdict_on(turn(**more)) == what
+
+
+def test_a_row_counts_the_turns_of_the_outage_alone() -> None:
+    lines = [
+        turn(99_999, lost=3),
+        turn(dead_air_s=1.0, lost=1, twice=2),
+        turn(dead_air_s=2.0, lost=12, other=6),
+        turn(silent=True, dead_air_s=None, lost=12),
+        turn(120_000, twice=5),
+        {"event": "closed", "caller": "c1", "at": 118_000, "error": True},
+        {"event": "closed", "caller": "c2", "at": 118_000, "error": False},
+        {"event": "state", "caller": "c1", "at": 118_000, "state": "waiting"},
+    ]
+    row = summarise("guarded", "llm", "cut", lines, [OUTAGE])
+    counted = {
+        k: row[k] for k in ("turns", "answered", "apologies", "silent", "words_lost", "words_twice", "closed")
+    }
+    assert counted == {
+        "turns": 3, "answered": 1, "apologies": 1, "silent": 1, "words_lost": 1, "words_twice": 2, "closed": 1,
+    }  # fmt: skip
+    assert row["dead_air_s"] == {"p50": 1.5, "p95": 1.95, "max": 2.0}
+
+
+def test_healthy_turns_are_over_before_a_fault_begins_and_not_the_first_of_a_call() -> None:
+    kept = turn(90_000)
+    lines = [kept, turn(95_000), turn(90_000, turn=1), turn(125_000), turn(160_000)]
+    assert healthy_turns(lines, [OUTAGE]) == [kept, lines[-1]]
+
+
+def test_no_role_gets_a_fault_it_cannot_have() -> None:
+    chosen = cases(ROLES, tuple(FAULTS))
+    assert len(chosen) == len(ROLES) * len(FAULTS) - 2
+    assert ("llm", "silent") not in chosen
+    assert ("stt", "empty") not in chosen
+
+
+def test_the_report_holds_every_case_and_escapes_what_it_shows() -> None:
+    lines = [turn(caller="<script>alert(1)</script>"), turn(silent=True, dead_air_s=None, lost=12)]
+    row = summarise("guarded", "llm", "cut", lines, [OUTAGE])
+    timeline = {
+        "variant": "guarded",
+        "role": "llm",
+        "fault": "cut",
+        "from_ms": 100_000,
+        "to_ms": 120_000,
+        "turns": lines,
+    }
+    page = render_report([row], {"guarded": {"p50": 0.8, "p95": 0.9, "max": None}}, [timeline])
+    assert "<script" not in page
+    assert page.count("<svg") == 1
+    assert "llm: cut" in page
+    assert 'class="bad">1<' in page
