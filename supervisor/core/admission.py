@@ -167,6 +167,11 @@ class Plan:
             return plain
         return self._work_out(session, started_at_ms, now_mono)
 
+    @property
+    def plain(self) -> tuple[Route | None, float]:
+        """The route of every session (None when they differ), and from when (CLOCK_MONOTONIC) it holds."""
+        return self._plain, self._plain_from_mono
+
     def _work_out(self, session: str, started_at_ms: int, now_mono: float) -> Route:
         chosen: list[tuple[tuple[int, int], str]] = []
         spare: list[tuple[tuple[int, int], str]] = []
@@ -206,12 +211,13 @@ def _last_resort(rule: RuleLike, now_mono: float) -> bool:
 class Router:
     """`Plan` for rules that change: makes a new one whenever it is handed another mapping of rules."""
 
-    __slots__ = ("_held", "_plan", "_rules")
+    __slots__ = ("_held", "_plain", "_plain_from_mono", "_plan", "_rules")
 
     def __init__(self, held: Sequence[HeldLike]) -> None:
         self._held = tuple(held)
         self._rules: Mapping[str, RuleLike] = {}
         self._plan = Plan(self._rules, self._held)
+        self._plain, self._plain_from_mono = self._plan.plain
 
     def route(
         self, rules: Mapping[str, RuleLike], session: str, started_at_ms: int, now_mono: float
@@ -220,4 +226,8 @@ class Router:
         if rules is not self._rules:
             self._plan = Plan(rules, self._held)
             self._rules = rules
+            self._plain, self._plain_from_mono = self._plan.plain
+        # `Plan.route` once more: this is on every call's path.
+        if self._plain is not None and now_mono >= self._plain_from_mono:
+            return self._plain
         return self._plan.route(session, started_at_ms, now_mono)

@@ -211,7 +211,7 @@ async def test_a_worker_id_used_twice_is_noticed_by_the_link(redis_url: str, fle
         async with container(redis_url, fleet) as second:
             reporter = first.reporter
             assert reporter is not None
-            await wait_until(lambda: reporter.clashes > 0, "the first one sees the second", timeout=15)
+            await wait_until(lambda: reporter.clashes > 0, "the first one sees the second", timeout=30)
             boots = {m.boot for m in await hand.inbox() if isinstance(m, Report)}
             assert boots == {first.identity.boot, second.identity.boot}
         assert reporter.up

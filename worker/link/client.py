@@ -13,7 +13,8 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple, cast
+from time import monotonic
+from typing import Final, cast
 
 import msgspec
 import structlog
@@ -38,12 +39,7 @@ _TICK_S: Final = 0.05
 _NO_USE: Final = Use()
 
 _Event = tuple[object, ...]
-
-
-class _Flight(NamedTuple):
-    target: str
-    deadline_ms: int
-    at_mono: float
+_Flight = tuple[str, int, float]  # target, deadline_ms, started_mono: made on every call's path
 
 
 class SocketLink:
@@ -136,8 +132,8 @@ class SocketLink:
 
     def started(self, target: str, deadline_ms: int) -> int:
         self._attempt = attempt = self._attempt + 1
-        now = time.monotonic()
-        self._flights[attempt] = _Flight(target, deadline_ms, now)
+        now = monotonic()
+        self._flights[attempt] = (target, deadline_ms, now)
         self._put((frames.STARTED, attempt, target, deadline_ms, now))
         if self._core is not None:
             self._core.started(attempt, target, now)
@@ -152,7 +148,7 @@ class SocketLink:
         flight = self._flights.pop(attempt, None)
         if flight is None:
             return
-        self._put((frames.SUCCEEDED, attempt, flight.target, use.tokens, use.characters, use.audio_ms))
+        self._put((frames.SUCCEEDED, attempt, flight[0], use.tokens, use.characters, use.audio_ms))
         if self._core is not None:
             self._core.succeeded(attempt, use)
 
@@ -163,7 +159,7 @@ class SocketLink:
         if flight is None:
             return
         clipped = None if event is None else clip_event(event)
-        self._put((frames.FAILED, attempt, flight.target, kind, clipped, max(0, int(retry_after_ms))))
+        self._put((frames.FAILED, attempt, flight[0], kind, clipped, max(0, int(retry_after_ms))))
         if self._core is not None:
             self._core.failed(attempt, kind, retry_after_ms)
 
@@ -171,7 +167,7 @@ class SocketLink:
         flight = self._flights.pop(attempt, None)
         if flight is None:
             return
-        self._put((frames.ABANDONED, attempt, flight.target))
+        self._put((frames.ABANDONED, attempt, flight[0]))
         if self._core is not None:
             self._core.abandoned(attempt)
 
@@ -287,9 +283,7 @@ class SocketLink:
         batch.extend((frames.OFFER, role, True) for role in self._runner.roles)
         batch.extend((frames.SESSION, info) for info in self._sessions.values())
         # A start that also stands in the queue is the same attempt, and is counted once.
-        batch.extend(
-            (frames.STARTED, n, f.target, f.deadline_ms, f.at_mono) for n, f in self._flights.items()
-        )
+        batch.extend((frames.STARTED, number, *flight) for number, flight in self._flights.items())
         self._wire = wire
         for at in range(0, len(batch), _BATCH):
             self._write(wire, batch[at : at + _BATCH])
@@ -302,8 +296,8 @@ class SocketLink:
         )
         core.hold(list(self._held.values()))
         core.seed(self._rules)
-        for attempt, flight in self._flights.items():
-            core.started(attempt, flight.target, flight.at_mono)
+        for attempt, (target, _, at_mono) in self._flights.items():
+            core.started(attempt, target, at_mono)
         core.listen(self._set_rules)
         self._core = core
 

@@ -9,14 +9,16 @@ last admitted target of a role (see `supervisor.core.breaker`).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
 
 from supervisor.core.breaker import may_open
+from supervisor.core.budget import CAP
 from supervisor.wire.messages import MAX_TARGETS_PER_WORKER, Report, Snapshot
-from supervisor.wire.vocabulary import FaultKind
+from supervisor.wire.vocabulary import HISTOGRAM_BOUNDS_MS, FaultKind
 from worker.link.api import Rule, Rules, RulesListener, TargetSpec, Use
 from worker.link.clock import RedisClock
 from worker.link.defaults import default_snapshot
@@ -73,16 +75,15 @@ class LinkCore:
             self._mark()
             self.rebuild()
 
+    # The next three are on every call's path: flat on purpose, a microsecond for all of them together.
+
     def started(self, key: int, target: str, at_mono: float) -> None:
         """An attempt begins. `key` names it; one that is known already is not begun again."""
-        if key in self.flights:
-            return
         entry = self.entries.get(target)
-        if entry is None:
-            entry = self._add(TargetSpec(target, len(self.entries)))
+        if entry is None or key in self.flights:
+            entry = self._stranger(key, target)
             if entry is None:
                 return
-            self.rebuild()
         entry.started += 1
         entry.in_flight += 1
         self.flights[key] = Flight(entry, at_mono)
@@ -90,28 +91,40 @@ class LinkCore:
             self._mark()
 
     def first_output(self, key: int, waited_ms: int) -> None:
+        """The first output came; a second one for the same attempt is nothing new."""
         flight = self.flights.get(key)
-        if flight is not None:
-            flight.entry.output(flight, waited_ms)
-            if not self.changed:
-                self._mark()
+        if flight is None or not flight.waiting:
+            return
+        flight.waiting = False
+        entry = flight.entry
+        if flight.overdue:
+            flight.overdue = False
+            entry.overdue -= 1
+        entry.first_outputs += 1
+        entry.histogram[bisect_left(HISTOGRAM_BOUNDS_MS, waited_ms)] += 1
+        if waited_ms > entry.snapshot.overdue_ms:
+            entry.over_budget += 1
+        if not self.changed:
+            self._mark()
 
     def succeeded(self, key: int, use: Use, target: str = "") -> None:
-        flight = self._land(key, target)
+        """The attempt came to a good end. `target`: counts it even if its start was never heard of."""
+        flight = self.flights.pop(key, None) or self._stray(key, target)
         if flight is None:
             return
         entry = flight.entry
-        entry.count_ok(use.tokens, use.characters, use.audio_ms)
+        entry.in_flight -= 1
+        if flight.overdue:
+            entry.overdue -= 1
+        entry.ok += 1
+        entry.trailing_faults = 0
+        entry.tokens += use.tokens
+        entry.characters += use.characters
+        entry.audio_ms += use.audio_ms
+        if entry.wary:
+            self._reassure(entry)
         if not self.changed:
             self._mark()
-        # Nothing against the target, the usual case: its breaker and budget have nothing to learn.
-        if entry.breaker.run or not entry.retry_shown or entry.budget.tokens < 10.0:
-            entry.budget.success(entry.snapshot.retry_ratio)
-            if entry.breaker.success():
-                _log.info("local breaker closed", action="link.breaker.closed", target=entry.id)
-                self.rebuild()
-            elif self._retry_moved(entry, self.clock()):
-                self.rebuild()
 
     def failed(self, key: int, kind: FaultKind, retry_after_ms: int = 0, target: str = "") -> None:
         flight = self._land(key, target)
@@ -123,6 +136,7 @@ class LinkCore:
         if kind is not FaultKind.LOCAL:
             entry.budget.fault(now, entry.snapshot.retry_floor)
         entry.breaker.fault(kind)
+        entry.wary = True
         self.changed = True
         opened = self._open_if_due(entry, now)
         if self._retry_moved(entry, now) or opened:
@@ -141,6 +155,7 @@ class LinkCore:
         if hung:
             entry.given_up += 1
             entry.breaker.fault(FaultKind.FIRST_OUTPUT_TIMEOUT)
+            entry.wary = True
             if self._open_if_due(entry, self.clock()):
                 self.rebuild()
         if not self.changed:
@@ -210,6 +225,7 @@ class LinkCore:
             entry = self.entries.get(target) or self._add(TargetSpec(target, rule.snapshot.rank))
             if entry is not None:
                 entry.breaker.open_until_mono = rule.local_open_until_mono
+                entry.wary = True
         self._confirmed_mono = now
         self.rebuild()
 
@@ -296,19 +312,40 @@ class LinkCore:
         self.entries[spec.id] = entry
         return entry
 
-    def _land(self, key: int, target: str) -> Flight | None:
-        """Take an attempt out of the air. One whose start was lost counts as started now."""
-        flight = self.flights.pop(key, None)
-        if flight is None:
-            self.strays += 1
-            if not target:
-                return None
+    def _stranger(self, key: int, target: str) -> TargetEntry | None:
+        """A start of a target that nobody said is held, or one that is known already (None)."""
+        if key in self.flights:
+            return None
+        entry = self._add(TargetSpec(target, len(self.entries)))
+        if entry is not None:
+            self.rebuild()
+        return entry
+
+    def _stray(self, key: int, target: str) -> Flight | None:
+        """An outcome whose start was lost counts as started now; without a target it is only counted here."""
+        self.strays += 1
+        if target:
             self.started(key, target, self.clock())
-            flight = self.flights.pop(key, None)
-            if flight is None:
-                return None
-        flight.entry.end(flight)
+        return self.flights.pop(key, None)
+
+    def _land(self, key: int, target: str) -> Flight | None:
+        """Take an attempt out of the air."""
+        flight = self.flights.pop(key, None) or self._stray(key, target)
+        if flight is not None:
+            flight.entry.in_flight -= 1
+            if flight.overdue:
+                flight.entry.overdue -= 1
         return flight
+
+    def _reassure(self, entry: TargetEntry) -> None:
+        """A success after faults: what it gives back to the budget, and the breaker closes."""
+        entry.budget.success(entry.snapshot.retry_ratio)
+        if entry.breaker.success():
+            _log.info("local breaker closed", action="link.breaker.closed", target=entry.id)
+            self.rebuild()
+        elif self._retry_moved(entry, self.clock()):
+            self.rebuild()
+        entry.wary = entry.budget.tokens < CAP or not entry.retry_shown
 
     def _open_if_due(self, entry: TargetEntry, now: float) -> bool:
         if not entry.breaker.due(now, entry.overdue):

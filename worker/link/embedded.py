@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -142,9 +143,9 @@ class EmbeddedLink:
         self.core.hold(specs)
 
     def started(self, target: str, deadline_ms: int) -> int:
-        del deadline_ms  # overdue follows the snapshot's own number
+        # Overdue follows the snapshot's own number, not this attempt's deadline.
         self._attempt = attempt = self._attempt + 1
-        self.core.started(attempt, target, time.monotonic())
+        self.core.started(attempt, target, monotonic())
         return attempt
 
     def first_output(self, attempt: int, waited_ms: int) -> None:

@@ -6,8 +6,7 @@ abandoned; what is under way is in flight.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from typing import Final
+import msgspec
 
 from supervisor.core.breaker import Breaker
 from supervisor.core.budget import RetryBudget
@@ -15,25 +14,10 @@ from supervisor.wire.messages import Snapshot, TargetCounts
 from supervisor.wire.targets import TargetError, parse_target
 from supervisor.wire.vocabulary import (
     HEALTH_KINDS,
-    HISTOGRAM_BOUNDS_MS,
     HISTOGRAM_BUCKETS,
     FaultKind,
     Role,
 )
-
-_LAST_BUCKET: Final = HISTOGRAM_BUCKETS - 1
-
-
-class Flight:
-    """One attempt under way. waiting: no output yet. overdue: waiting for longer than `overdue_ms`."""
-
-    __slots__ = ("entry", "overdue", "started_mono", "waiting")
-
-    def __init__(self, entry: TargetEntry, started_mono: float) -> None:
-        self.entry = entry
-        self.started_mono = started_mono
-        self.waiting = True
-        self.overdue = False
 
 
 class TargetEntry:
@@ -64,6 +48,7 @@ class TargetEntry:
         "started",
         "tokens",
         "trailing_faults",
+        "wary",
     )
 
     def __init__(self, target: str, order: int, key_fp: str, snapshot: Snapshot) -> None:
@@ -76,6 +61,7 @@ class TargetEntry:
         self.breaker = Breaker()
         self.budget = RetryBudget()
         self.retry_shown = True  # what the rules say of the budget
+        self.wary = False  # its breaker or budget has something to learn from a success
         self.started = 0
         self.ok = 0
         self.faults: dict[FaultKind, int] = {}
@@ -91,33 +77,6 @@ class TargetEntry:
         self.retry_after_until_mono = 0.0
         self.over_budget = 0
         self.given_up = 0
-
-    def output(self, flight: Flight, waited_ms: int) -> None:
-        """The first output came; a second one for the same attempt is nothing new."""
-        if not flight.waiting:
-            return
-        flight.waiting = False
-        if flight.overdue:
-            flight.overdue = False
-            self.overdue -= 1
-        self.first_outputs += 1
-        self.histogram[bisect_left(HISTOGRAM_BOUNDS_MS, waited_ms)] += 1
-        if waited_ms > self.snapshot.overdue_ms:
-            self.over_budget += 1
-
-    def end(self, flight: Flight) -> None:
-        """Whatever the outcome: the attempt is no longer under way."""
-        self.in_flight -= 1
-        if flight.overdue:
-            flight.overdue = False
-            self.overdue -= 1
-
-    def count_ok(self, tokens: int, characters: int, audio_ms: int) -> None:
-        self.ok += 1
-        self.trailing_faults = 0
-        self.tokens += tokens
-        self.characters += characters
-        self.audio_ms += audio_ms
 
     def count_fault(self, kind: FaultKind, retry_after_ms: int, now_mono: float) -> None:
         self.faults[kind] = self.faults.get(kind, 0) + 1
@@ -147,6 +106,16 @@ class TargetEntry:
             over_budget=self.over_budget,
             given_up=self.given_up,
         )
+
+
+# Made for every attempt, so it costs one C call; it is in no reference cycle, so the collector need not look.
+class Flight(msgspec.Struct, gc=False):
+    """One attempt under way. waiting: no output yet. overdue: waiting for longer than `overdue_ms`."""
+
+    entry: TargetEntry
+    started_mono: float
+    waiting: bool = True
+    overdue: bool = False
 
 
 def _role_of(target: str) -> Role | None:
