@@ -78,12 +78,17 @@ class Rig:
     async def shown(self, *targets: str) -> list[dict[str, Any]]:
         """The items of `/v1/targets`, as soon as these targets are among them."""
 
-        async def there() -> list[dict[str, Any]]:
-            answer = await self.http.get("/v1/targets")
-            items = answer.json().get("items", []) if answer.status_code == 200 else []
-            return items if set(targets) <= {item["id"] for item in items} else []
+        found: list[dict[str, Any]] = []
 
-        return await wait_until(there, f"{targets} in /v1/targets", 10)
+        async def there() -> bool:
+            answer = await self.http.get("/v1/targets")
+            if answer.status_code != 200:
+                return False
+            found[:] = answer.json()["items"]
+            return set(targets) <= {item["id"] for item in found}
+
+        await wait_until(there, f"{targets} in /v1/targets", 10)
+        return found
 
 
 @contextlib.asynccontextmanager
