@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from typing import Any, Literal, Self
 
 from livekit.agents import AgentSession
@@ -26,12 +25,12 @@ class VariantBuilder:
 
     def __init__(self, variant: Variant, simulator: str, worker: str) -> None:
         self._variant, self._simulator, self._worker = variant, simulator.rstrip("/"), worker
-        self._stack = AsyncExitStack()
+        self._settings = load_settings()
         self._link: EmbeddedLink | None = None
 
     async def __aenter__(self) -> Self:
         if self._variant == "guarded":
-            self._link = EmbeddedLink(LinkSettings.of(load_settings(), agent="drill"))
+            self._link = EmbeddedLink(LinkSettings.of(self._settings, agent="drill"))
             await self._link.start()
         return self
 
@@ -41,8 +40,10 @@ class VariantBuilder:
 
     def _models(self) -> list[lk_llm.LLM[Any]]:
         # Clients of their own for each session, as an agent that was written without us would have.
+        # WORKER_GROQ_BASE_URL breaks the way to the primary for this worker alone.
+        primary_url = self._settings.groq_base_url or f"{self._simulator}/groq/openai/v1"
         return [
-            groq.LLM(model=PRIMARY_MODEL, base_url=f"{self._simulator}/groq/openai/v1", api_key=_KEY),
+            groq.LLM(model=PRIMARY_MODEL, base_url=primary_url, api_key=_KEY),
             openai.LLM(model=SECOND_MODEL, base_url=f"{self._simulator}/openai/v1", api_key=_KEY),
         ]
 
