@@ -135,7 +135,8 @@ def build_providers(
     clients: made before (in a job process's prewarm), else made here. detector: VAD for the STT without
     streaming, else the bundled one.
     """
-    made = Providers(clients or Clients(), detector or inference.VAD(model="silero"))
+    notes = start_notes(settings)
+    made = Providers(clients or Clients(), detector or inference.VAD(model="silero"), notes=notes)
     keys = _Keys(settings)
     if keys.cartesia:
         _add_cartesia(made, settings, keys)
@@ -143,7 +144,6 @@ def build_providers(
         _add_groq(made, settings, keys)
     if keys.openai:
         _add_openai(made, settings, keys)
-    _check(made, settings, keys)
     return made
 
 
@@ -246,25 +246,29 @@ def _add_openai(made: Providers, settings: WorkerSettings, keys: _Keys) -> None:
     _child(made.llm, Role.LLM, "openai", plugin, keys.openai, keys)
 
 
-def _check(made: Providers, settings: WorkerSettings, keys: _Keys) -> None:
-    if not made.llm:
+def start_notes(settings: WorkerSettings) -> list[str]:
+    """What to say about the providers at the start. Raises `WrongSetting` when a role would have none."""
+    keys = _Keys(settings)
+    if not keys.groq and not keys.openai:
         raise WrongSetting(
             "GROQ_API_KEY (or OPENAI_API_KEY) must be set for a language model;"
             " WORKER_SIMULATOR_URL takes stand-ins instead"
         )
-    if not made.stt or not made.tts:
+    if not keys.groq and not keys.cartesia:
         raise WrongSetting(
             "CARTESIA_API_KEY or GROQ_API_KEY must be set for voice and recognition;"
             " WORKER_SIMULATOR_URL takes stand-ins instead"
         )
+    notes: list[str] = []
     if settings.simulated:
-        made.notes.append(f"providers are stand-ins at {settings.simulator_url}")
+        notes.append(f"providers are stand-ins at {settings.simulator_url}")
     if not keys.openai:
-        made.notes.append(
+        notes.append(
             f"no OPENAI_API_KEY: the fallback model is {settings.groq_llm_fallback_model} at Groq;"
             " when all of Groq fails, no model is left"
         )
     if not keys.groq:
-        made.notes.append("no GROQ_API_KEY: language model, voice and recognition have no fallback")
+        notes.append("no GROQ_API_KEY: language model, voice and recognition have no fallback")
     if not keys.cartesia:
-        made.notes.append("no CARTESIA_API_KEY: voice and recognition come from Groq alone")
+        notes.append("no CARTESIA_API_KEY: voice and recognition come from Groq alone")
+    return notes

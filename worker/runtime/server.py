@@ -37,8 +37,16 @@ class ServeOptions:
 
 
 async def serve(settings: WorkerSettings, options: ServeOptions) -> None:
-    """Run one worker until it is told to stop. Raises `AgentNotFound` before anything is started."""
+    """Run one worker until it is told to stop.
+
+    Raises `AgentNotFound`, or `WrongSetting` when the shipped agent lacks keys, before anything is started.
+    """
     agent = load_agent(options.agent)
+    if agent.ref == SHIPPED:
+        from worker.providers import start_notes  # imported by the shipped agent already; others do without
+
+        for note in start_notes(settings):
+            log.info(note, action="providers")
     stop = _stop_on_signals()
     async with _link(settings, agent, stop, options.local_callers) as link:
         server = _agent_server(settings, options, agent)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import structlog
 from livekit.agents import Agent, AgentSession, JobContext
 from livekit.agents.types import NOT_GIVEN
 
@@ -16,15 +15,11 @@ from worker.providers import build_providers
 from worker.runtime.jobs import link_of
 from worker.settings import load_settings
 
-log = structlog.get_logger(__name__)
-
 
 async def entrypoint(ctx: JobContext) -> None:
     """Answer one call."""
     settings = load_settings()
     providers = build_providers(settings)
-    for note in providers.notes:
-        log.info(note, action="providers")
     link, session_id = link_of(ctx), ctx.job.id
     options = GuardOptions(latency_budget_ms=settings.latency_budget_ms, hedge=settings.hedge)
     await ctx.connect()
