@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Coroutine
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -140,6 +141,10 @@ class Attempt(Generic[P]):
             self._verdict = asyncio.get_running_loop().create_future()
             self._guard.check(self)
         return self._verdict
+
+    def keep(self, work: Coroutine[Any, Any, Any]) -> None:
+        """See `Guard.keep`."""
+        self._guard.keep(work)
 
     def move_on(self) -> None:
         """Called by the guard when the rules changed."""

@@ -5,6 +5,7 @@ Before the first output it moves on at once; an answer that is cut off is contin
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
@@ -16,8 +17,8 @@ from supervisor.wire.vocabulary import Role
 from worker.guard.errors import api_error, no_target
 from worker.guard.evidence import watch
 from worker.guard.faults import Fault
-from worker.guard.llm_race import Race, Runner
-from worker.guard.llm_relay import Relay, Said
+from worker.guard.llm_race import Race
+from worker.guard.llm_relay import Relay, Runner, Said
 from worker.guard.names import Child, children_of, unwrap
 from worker.guard.probe import offer_probes, probe_llm
 from worker.guard.routing import Attempt, Guard, GuardOptions, HedgeBudget
@@ -170,13 +171,14 @@ class GuardedLLMStream(llm.LLMStream):
                 guarded.guard,
                 turn,
                 lambda child, attempt: self._open(child, attempt, said.text),
+                lambda: Relay(said, self._event_ch.send_nowait),
                 hedges=guarded.hedges,
                 expects_usage=guarded.expects_usage,
             )
             runner = await race.run(decision)
             if runner is None:
                 raise api_error(turn.faults[-1][1]) if turn.faults else no_target(Role.LLM)
-            fault = await self._relay(runner, said)
+            fault = await self._finish(runner)
             if fault is None:
                 return
             goes_on = bool(said.text.strip()) and guarded.continue_answers
@@ -185,21 +187,23 @@ class GuardedLLMStream(llm.LLMStream):
             if said.text.strip() and not goes_on:
                 raise api_error(fault)
 
-    async def _relay(self, runner: Runner, said: Said) -> Fault | None:
+    async def _finish(self, runner: Runner) -> Fault | None:
+        """Wait until the winner's stream has ended; None after a good end."""
         guarded, child = self._guarded, runner.attempt.child
-        relay = Relay(guarded.guard, runner, said, self._event_ch.send_nowait)
         try:
-            fault = await relay.run(expects_usage=guarded.expects_usage[child.target])
+            await asyncio.wait({runner.reading})
+            fault = runner.ended(expects_usage=guarded.expects_usage[child.target])
             if fault is None:
-                tokens = relay.usage.total_tokens if relay.usage else 0
-                runner.attempt.succeeded(Use(tokens=tokens))
-                guarded.answered(child, usage=relay.usage is not None)
+                usage = runner.relay.usage if runner.relay is not None else None
+                runner.attempt.succeeded(Use(tokens=usage.total_tokens if usage else 0))
+                guarded.answered(child, usage=usage is not None)
             return fault
         except BaseException:
             # The caller spoke or hung up while it was answering: nobody's fault.
             runner.attempt.abandoned()
             raise
         finally:
+            runner.drop()
             guarded.guard.keep(runner.close())
 
     def _open(self, child: Child[llm.LLM[Any]], attempt: Attempt[llm.LLM[Any]], said: str) -> llm.LLMStream:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from livekit.agents import llm
 
@@ -15,63 +15,17 @@ from supervisor.core.decide import Decision, GiveUp, Retry, TryNext
 from supervisor.wire.vocabulary import FaultKind, Phase
 from worker.guard.evidence import fault_of
 from worker.guard.faults import Fault
+from worker.guard.llm_relay import Relay, Runner, tool_growth
 from worker.guard.names import Child, provider_of
 from worker.guard.routing import Attempt, Guard, HedgeBudget, Turn
 
 Open = Callable[[Child[llm.LLM[Any]], Attempt[llm.LLM[Any]]], llm.LLMStream]
 
 
-def tool_growth(stream: llm.LLMStream) -> int:
-    """How much of a tool call has come in that the plugin does not show yet (0: none is being written).
-
-    A call is shown only when it is whole; until then its arguments would look like silence. Read from the
-    OpenAI-compatible streams; other plugins show no growth and are measured by their chunks alone.
-    """
-    inner = cast("Any", stream)
-    if getattr(inner, "_tool_call_id", None) is None and getattr(inner, "_fnc_name", None) is None:
-        return 0
-    return 1 + len(getattr(inner, "_fnc_raw_arguments", None) or "")
-
-
-class Runner:
-    """One child's stream while it is being read."""
-
-    __slots__ = ("attempt", "chunk", "early", "hedge", "pull", "stream", "usage")
-
-    def __init__(self, attempt: Attempt[llm.LLM[Any]], stream: llm.LLMStream, *, hedge: bool) -> None:
-        self.attempt = attempt
-        self.stream = stream
-        self.hedge = hedge
-        self.chunk: llm.ChatChunk | None = None
-        self.early: list[llm.ChatChunk] = []
-        self.usage: llm.CompletionUsage | None = None
-        self.pull = self._pull()
-
-    def again(self) -> None:
-        """Ask for the next chunk."""
-        self.pull = self._pull()
-
-    async def close(self) -> None:
-        """End the request; to be run in a kept task."""
-        await self.stream.aclose()
-        await asyncio.wait({self.pull})
-
-    def _pull(self) -> asyncio.Task[llm.ChatChunk | None]:
-        task = asyncio.ensure_future(self._next())
-        task.add_done_callback(_seen)
-        return task
-
-    async def _next(self) -> llm.ChatChunk | None:
-        try:
-            return await self.stream.__anext__()
-        except StopAsyncIteration:
-            return None
-
-
 class Race:
-    """One race of one turn. `run` gives the runner whose first output is in `runner.chunk`, or None.
+    """One race of one turn. `run` gives the runner that answers (it goes on reading and forwarding), or None.
 
-    A runner that is writing a tool call wins without a chunk. `expects_usage`: targets known to send usage.
+    A runner that is writing a tool call wins before its first chunk. expects_usage: targets known to send usage.
     """
 
     def __init__(
@@ -79,6 +33,7 @@ class Race:
         guard: Guard[llm.LLM[Any]],
         turn: Turn[llm.LLM[Any]],
         open_stream: Open,
+        relay: Callable[[], Relay],
         *,
         hedges: HedgeBudget,
         expects_usage: Mapping[str, bool],
@@ -86,10 +41,12 @@ class Race:
         self._guard = guard
         self._turn = turn
         self._open_stream = open_stream
+        self._relay = relay
         self._hedges = hedges
         self._expects_usage = expects_usage
         self._runners: list[Runner] = []
         self._hedged = False
+        self._winner: Runner | None = None
 
     async def run(self, decision: Decision | None = None) -> Runner | None:
         """Race until somebody answers or `decide` gives up (then the turn's newest fault says why)."""
@@ -99,14 +56,14 @@ class Race:
                     return None
                 decision = None
                 await self._wait()
-                winner = self._look()
-                if winner is not None:
-                    self._runners.remove(winner)
-                    return winner
+                self._look()
+                if self._winner is not None:
+                    self._runners.remove(self._winner)
+                    return self._winner
         finally:
-            for runner in self._runners:
+            # After a win these are the losers; otherwise the caller has gone.
+            for runner in list(self._runners):
                 self._drop(runner)
-            self._runners.clear()
 
     async def _go(self, decision: Decision) -> bool:
         match decision:
@@ -128,7 +85,7 @@ class Race:
         except Exception as exc:  # noqa: BLE001 - a plugin that fails in chat() is a failed attempt like any other
             self._turn.fail(attempt, fault_of(exc, provider_of(child.plugin), Phase.CONNECT))
             return
-        self._runners.append(Runner(attempt, stream, hedge=hedge))
+        self._runners.append(Runner(attempt, stream, self._claim))
 
     async def _wait(self) -> None:
         if not self._runners:
@@ -138,7 +95,7 @@ class Race:
         hedge_at = self._hedge_at()
         if hedge_at is not None:
             until = min(until, hedge_at)
-        waits: set[asyncio.Future[Any]] = {runner.pull for runner in self._runners}
+        waits: set[asyncio.Future[Any]] = {runner.woke for runner in self._runners}
         waits.update(runner.attempt.verdict() for runner in self._runners)
         await asyncio.wait(waits, timeout=max(0.0, until - now), return_when=asyncio.FIRST_COMPLETED)
         if hedge_at is not None and self._guard.clock() >= hedge_at:
@@ -154,67 +111,48 @@ class Race:
     def _hedge(self) -> None:
         """Start the next one beside the one that is late; asked for once a race, whatever comes of it."""
         self._hedged = True
-        if self._runners[0].pull.done():
+        if self._runners[0].woke.done():
             return
         child = self._turn.untried()
         if child is None or self._turn.budget_left_ms <= 0 or not self._hedges.take(self._guard.clock()):
             return
         self._open(child, hedge=True)
 
-    def _look(self) -> Runner | None:
-        """The first runner with output; runners that failed, are late or lost their target are gone after this."""
+    def _claim(self, runner: Runner) -> Relay | None:
+        """The first one to ask has won."""
+        if self._winner is not None or runner not in self._runners:
+            return None
+        self._winner = runner
+        return self._relay()
+
+    def _look(self) -> None:
+        """Runners that failed, are late or lost their target are gone after this."""
         now = self._guard.clock()
         for runner in list(self._runners):
+            if runner is self._winner:
+                continue
             attempt = runner.attempt
-            if runner.pull.done():
-                if self._take(runner):
-                    return runner
+            if runner.woke.done():
+                if self._winner is None:
+                    expects = self._expects_usage.get(attempt.child.target, False)
+                    self._fail(runner, runner.ended(expects_usage=expects) or Fault(FaultKind.EMPTY))
             elif attempt.verdict().done():
-                self._runners.remove(runner)
                 self._drop(runner)
-            elif now >= attempt.deadline_mono:
+            elif now >= attempt.deadline_mono and self._winner is None:
                 if tool_growth(runner.stream):
-                    attempt.first_output()
-                    return runner
-                self._fail(runner, Fault(FaultKind.FIRST_OUTPUT_TIMEOUT, phase=Phase.FIRST_OUTPUT))
-        return None
-
-    def _take(self, runner: Runner) -> bool:
-        """Look at what a pull brought; True when it is the first output."""
-        attempt = runner.attempt
-        exc = runner.pull.exception()
-        if exc is not None:
-            self._fail(runner, fault_of(exc, provider_of(attempt.child.plugin), attempt.phase))
-            return False
-        chunk = runner.pull.result()
-        if chunk is None:
-            # A good end without a word: with the usage missing where it always comes, the answer was cut off.
-            cut = runner.usage is None and self._expects_usage.get(attempt.child.target, False)
-            self._fail(runner, Fault(FaultKind.CUT if cut else FaultKind.EMPTY, phase=Phase.FIRST_OUTPUT))
-            return False
-        attempt.connected()
-        if chunk.usage is not None:
-            runner.usage = chunk.usage
-        delta = chunk.delta
-        if delta is not None and (delta.tool_calls or (delta.content and not delta.content.isspace())):
-            attempt.first_output()
-            runner.chunk = chunk
-            return True
-        runner.early.append(chunk)
-        runner.again()
-        return False
+                    self._winner = runner
+                    runner.start_relay(self._relay())
+                else:
+                    self._fail(runner, Fault(FaultKind.FIRST_OUTPUT_TIMEOUT, phase=Phase.FIRST_OUTPUT))
 
     def _fail(self, runner: Runner, fault: Fault) -> None:
         self._runners.remove(runner)
         self._turn.fail(runner.attempt, fault)
+        runner.drop()
         self._guard.keep(runner.close())
 
     def _drop(self, runner: Runner) -> None:
+        self._runners.remove(runner)
         runner.attempt.abandoned()
+        runner.drop()
         self._guard.keep(runner.close())
-
-
-def _seen(task: asyncio.Task[Any]) -> None:
-    """Nobody may be left to look at a loser's exception."""
-    if not task.cancelled():
-        task.exception()

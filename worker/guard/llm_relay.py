@@ -1,8 +1,11 @@
-"""From the first output to the end of one model's stream: what is forwarded when, and how the stream ended.
+"""One model's stream while it is read: what is forwarded when, and how it ended.
 
 Text goes out at once but for its last unfinished word (a cut there could not be joined); the very first piece
 goes out whole, since time to first output is what the caller waits for. Tool calls go out only after the model
 has ended well: a forwarded call runs, so it must be whole and must come once.
+
+A `Runner` reads and forwards in one task of its own, so that no piece waits for another task's turn; whether it
+may forward at all is decided when its first output comes (`claim`).
 """
 
 from __future__ import annotations
@@ -10,16 +13,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from livekit.agents import llm
 
 from supervisor.wire.vocabulary import FaultKind, Phase
 from worker.guard.evidence import fault_of
 from worker.guard.faults import Fault
-from worker.guard.llm_race import Runner, tool_growth
 from worker.guard.names import provider_of
-from worker.guard.routing import Guard, Stall
+from worker.guard.routing import Attempt, Stall
 from worker.guard.seam import Seam, split_open
 
 Forward = Callable[[llm.ChatChunk], None]
@@ -27,19 +29,33 @@ Forward = Callable[[llm.ChatChunk], None]
 
 @dataclass(slots=True)
 class Said:
-    """What the caller may have heard of this answer so far, over all models."""
+    """What the caller may have heard of this answer so far, over all models.
+
+    open_word: the last word may be unfinished, which only happens to the very first piece.
+    """
 
     text: str = ""
-    # Only the very first piece goes out with its last word unfinished.
     open_word: bool = False
 
 
-class Relay:
-    """Forwards one runner's stream. `run` gives None after a good end, else the fault."""
+def tool_growth(stream: llm.LLMStream) -> int:
+    """How much of a tool call has come in that the plugin does not show yet (0: none is being written).
 
-    def __init__(self, guard: Guard[llm.LLM[Any]], runner: Runner, said: Said, forward: Forward) -> None:
-        self._guard = guard
-        self._runner = runner
+    A call is shown only when it is whole; until then its arguments would look like silence. Read from the
+    OpenAI-compatible streams; other plugins show no growth and are measured by their chunks alone.
+    """
+    inner = cast("Any", stream)
+    if getattr(inner, "_tool_call_id", None) is None and getattr(inner, "_fnc_name", None) is None:
+        return 0
+    return 1 + len(getattr(inner, "_fnc_raw_arguments", None) or "")
+
+
+class Relay:
+    """Takes chunks, holds back what must wait, forwards the rest."""
+
+    __slots__ = ("_content", "_eager", "_forward", "_held", "_last_id", "_said", "_seam", "_tools", "usage")
+
+    def __init__(self, said: Said, forward: Forward) -> None:
         self._said = said
         self._forward = forward
         self._seam = Seam(said.text, open_word=said.open_word) if said.text.strip() else None
@@ -48,46 +64,15 @@ class Relay:
         self._tools: list[llm.ChatChunk] = []
         self._content = False
         self._last_id = ""
-        self._grown = 0
-        self.usage = runner.usage
+        self.usage: llm.CompletionUsage | None = None
 
-    async def run(self, *, expects_usage: bool) -> Fault | None:
-        """Read to the end. Every fault but our own cancellation comes back as a value."""
-        runner = self._runner
-        attempt = runner.attempt
-        stall = Stall(attempt.stall_s, self._stalled, alive=self._growing)
-        fault: Fault | None = None
-        try:
-            for chunk in runner.early:
-                self._take(chunk)
-            first = runner.chunk if runner.chunk is not None else await runner.pull
-            if first is not None:
-                stall.touch()
-                self._take(first)
-                async for chunk in runner.stream:
-                    stall.touch()
-                    self._take(chunk)
-        except Exception as exc:  # noqa: BLE001 - whatever a plugin raises is this attempt's fault, told by its kind
-            fault = fault_of(exc, provider_of(attempt.child.plugin), Phase.MID_STREAM)
-        finally:
-            stall.stop()
-        if stall.fired:
-            return Fault(FaultKind.STALLED, phase=Phase.MID_STREAM)
-        return fault or self._ended(expects_usage=expects_usage)
+    @property
+    def blank(self) -> bool:
+        """Whether nothing of use has come."""
+        return not self._content and not self._tools
 
-    def _ended(self, *, expects_usage: bool) -> Fault | None:
-        if (expects_usage and self.usage is None) or tool_growth(self._runner.stream):
-            return Fault(FaultKind.CUT, phase=Phase.MID_STREAM)
-        if not self._content and not self._tools:
-            return Fault(FaultKind.EMPTY, phase=Phase.MID_STREAM)
-        rest = self._seam.end() if self._seam is not None else ""
-        self._say(self._held + rest, self._last_id)
-        self._held = ""
-        for chunk in self._tools:
-            self._forward(chunk)
-        return None
-
-    def _take(self, chunk: llm.ChatChunk) -> None:
+    def take(self, chunk: llm.ChatChunk) -> None:
+        """The next chunk."""
         self._last_id = chunk.id or self._last_id
         if chunk.usage is not None:
             self.usage = chunk.usage
@@ -103,51 +88,150 @@ class Relay:
         elif not delta.tool_calls and (delta.extra or chunk.usage is not None):
             self._forward(chunk)
 
+    def finish(self) -> None:
+        """The model has ended well: what was held back goes out, tool calls last."""
+        rest = self._seam.end() if self._seam is not None else ""
+        self._say(self._held + rest, self._last_id)
+        self._held = ""
+        for chunk in self._tools:
+            self._forward(chunk)
+
     def _text(self, content: str, chunk: llm.ChatChunk) -> None:
         if not content.isspace():
             self._content = True
-        if self._eager and self._content:
-            self._eager = False
-            self._said.text = self._held + content
-            self._said.open_word = bool(split_open(self._said.text)[1])
-            if not self._held and chunk.delta is not None and not chunk.delta.tool_calls:
-                self._forward(chunk)
-            else:
-                self._send(self._said.text, chunk.id)
-            self._held = ""
+        if self._eager:
+            self._first(content, chunk)
             return
         if self._seam is not None:
             content = self._seam.push(content)
+        ready, self._held = split_open(self._held + content)
+        self._say(ready, chunk.id)
+
+    def _first(self, content: str, chunk: llm.ChatChunk) -> None:
         text = self._held + content
-        if self._eager:
+        if not self._content:
             self._held = text  # white space before the first word
             return
-        ready, self._held = split_open(text)
-        self._say(ready, chunk.id)
+        self._eager = False
+        plain = not self._held and chunk.delta is not None and not chunk.delta.tool_calls
+        self._held = ""
+        self._said.text = text
+        self._said.open_word = bool(split_open(text)[1])
+        if plain:
+            self._forward(chunk)
+        else:
+            self._send(text, chunk.id)
 
     def _say(self, text: str, chunk_id: str) -> None:
         if not text:
             return
         self._said.text += text
-        # Anything after the first piece ends in a finished word.
         self._said.open_word = False
         self._send(text, chunk_id)
 
     def _send(self, text: str, chunk_id: str) -> None:
         self._forward(llm.ChatChunk(id=chunk_id, delta=llm.ChoiceDelta(role="assistant", content=text)))
 
+
+class Runner:
+    """Reads one child's stream to its end. `woke` is done at its first output or, without one, at its end.
+
+    claim: asked once, when the first output is here; a relay means that it won, None that somebody else has.
+    """
+
+    def __init__(
+        self, attempt: Attempt[llm.LLM[Any]], stream: llm.LLMStream, claim: Callable[[Runner], Relay | None]
+    ) -> None:
+        self.attempt = attempt
+        self.stream = stream
+        self.relay: Relay | None = None
+        self.woke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._claim = claim
+        self._early: list[llm.ChatChunk] = []
+        self._fault: Fault | None = None
+        self._dropped = False
+        self._grown = 0
+        self._stall: Stall | None = None
+        self.reading = asyncio.ensure_future(self._read())
+
+    def start_relay(self, relay: Relay) -> None:
+        """It won: from here on everything goes through `relay`, and silence is a stall."""
+        self.attempt.first_output()
+        self.relay = relay
+        # Closing ends the iteration; only this way does the plugin's stream break cleanly.
+        self._stall = Stall(self.attempt.stall_s, self._close_soon, alive=self._growing)
+        for chunk in self._early:
+            relay.take(chunk)
+
+    def drop(self) -> None:
+        """Nothing more of it may go out."""
+        self._dropped = True
+
+    async def close(self) -> None:
+        """End the request; to be run in a kept task."""
+        self._dropped = True
+        await self.stream.aclose()
+        await asyncio.wait({self.reading})
+
+    def ended(self, *, expects_usage: bool) -> Fault | None:
+        """How it ended; None for a good end, whose rest has gone out then. Call it once, after `reading`."""
+        relay = self.relay
+        phase = self.attempt.phase if relay is None else Phase.MID_STREAM
+        if self._stall is not None and self._stall.fired:
+            return Fault(FaultKind.STALLED, phase=phase)
+        if self._fault is not None:
+            return self._fault
+        usage = relay.usage if relay is not None else next((c.usage for c in self._early if c.usage), None)
+        if (expects_usage and usage is None) or tool_growth(self.stream):
+            return Fault(FaultKind.CUT, phase=phase)
+        if relay is None or relay.blank:
+            return Fault(FaultKind.EMPTY, phase=phase)
+        relay.finish()
+        return None
+
+    async def _read(self) -> None:
+        try:
+            async for chunk in self.stream:
+                if self._dropped:
+                    return
+                if self.relay is not None:
+                    if self._stall is not None:
+                        self._stall.touch()
+                    self.relay.take(chunk)
+                elif self._opens(chunk):
+                    relay = self._claim(self)
+                    if relay is None:
+                        return
+                    self.start_relay(relay)
+                    relay.take(chunk)
+                    self._wake()
+                    # A burst is read without a pause: let the caller have the first piece before the rest.
+                    await asyncio.sleep(0)
+        except Exception as exc:  # noqa: BLE001 - whatever a plugin raises is this attempt's fault, by its kind
+            self._fault = fault_of(exc, provider_of(self.attempt.child.plugin), self.attempt.phase)
+        finally:
+            if self._stall is not None:
+                self._stall.stop()
+            self._wake()
+
+    def _opens(self, chunk: llm.ChatChunk) -> bool:
+        """Whether this is the first output; what comes before it is kept."""
+        self.attempt.connected()
+        delta = chunk.delta
+        if delta is not None and (delta.tool_calls or (delta.content and not delta.content.isspace())):
+            return True
+        self._early.append(chunk)
+        return False
+
+    def _wake(self) -> None:
+        if not self.woke.done():
+            self.woke.set_result(None)
+
     def _growing(self) -> bool:
-        grown = tool_growth(self._runner.stream)
+        grown = tool_growth(self.stream)
         more = grown > self._grown
         self._grown = grown
         return more
 
-    def _stalled(self) -> None:
-        # Closing ends the iteration; only this way does the plugin's stream break cleanly.
-        self._guard.keep(_close(self._runner))
-
-
-async def _close(runner: Runner) -> None:
-    await runner.stream.aclose()
-    if not runner.pull.done():
-        await asyncio.wait({runner.pull})
+    def _close_soon(self) -> None:
+        self.attempt.keep(self.stream.aclose())

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
 import structlog
@@ -89,7 +90,10 @@ class Turn(Generic[P]):
         return attempt
 
     def next(self) -> Decision:
-        """Whom to ask now, without a new fault (at the start, after a verdict, for a hedge)."""
+        """Whom to ask now, without a new fault (at the start, after a verdict)."""
+        if not self._tried:
+            for target in self._guard.picture().targets:
+                return TryNext(target)
         return decide(self._situation())
 
     def untried(self) -> Child[P] | None:
@@ -270,6 +274,7 @@ class Guard(Generic[P]):
             log.debug("a closing task failed", action="guard.close_failed", error=type(exc).__name__)
 
 
+@lru_cache(maxsize=256)
 def _default_rule(target: str) -> Rule:
     return Rule(
         snapshot=Snapshot(
