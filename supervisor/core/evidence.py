@@ -6,13 +6,14 @@ Each returns a `Finding` (rule, words, numbers) or None. Words are for operators
 from __future__ import annotations
 
 from collections.abc import Collection
-from math import floor, log2
+from math import ceil, floor, log, log2
 from typing import NamedTuple
 
 from supervisor.core.state import EngineState, Evidence, TargetRec, WorkerTarget
 from supervisor.core.stats import wilson_lower
 
 _ODD_FAULTS = 3
+_NOISE_FINISHED = 20
 
 
 class Finding(NamedTuple):
@@ -39,9 +40,10 @@ class Quorum(NamedTuple):
         return self.active > 0 and 2 * len(self.bad) > self.active
 
 
-def attempts_per_s(target: TargetRec) -> float:
-    """Attempts started a second, over the last 10 s."""
-    return target.w10.sums(target.totals).started / 10.0
+def attempts_per_s(target: TargetRec, now_ms: int) -> float:
+    """Attempts started a second, over the last 10 s, or since the target is known."""
+    known_ms = min(10_000, max(1_000, now_ms - target.born_at_ms))
+    return target.w10.sums(target.totals).started * 1_000.0 / known_ms
 
 
 def active_parts(target: TargetRec, now_ms: int, window_ms: int) -> list[WorkerTarget]:
@@ -92,22 +94,33 @@ def quorum(
     return Quorum(tuple(bad), len(names), lone)
 
 
-def run_needed(target: TargetRec) -> int:
-    """N: faults in a row that condemn at the present traffic."""
+def noise(target: TargetRec) -> float:
+    """The share that failed in the last 60 s before the present run; 0.0 when too little is known."""
+    long = target.w60.sums(target.totals, target.clean)
+    before, faults = long.finished - target.run, long.faults - target.run
+    return min(0.9, faults / before) if before >= _NOISE_FINISHED and faults > 1 else 0.0
+
+
+def run_needed(target: TargetRec, now_ms: int) -> int:
+    """N: faults in a row that condemn at the present traffic; more where noise alone would make such a run."""
     policy = target.policy
-    return policy.run_base + floor(policy.run_per_doubling * log2(max(1.0, attempts_per_s(target))))
+    needed = policy.run_base + floor(policy.run_per_doubling * log2(max(1.0, attempts_per_s(target, now_ms))))
+    usual = noise(target)
+    if usual > 0.0:
+        needed = max(needed, min(policy.run_max, ceil(log(policy.run_chance) / log(usual))))
+    return needed
 
 
-def run_rule(target: TargetRec) -> Finding | None:
+def run_rule(target: TargetRec, now_ms: int) -> Finding | None:
     """Faults and overdue attempts in a row, over the fleet, no completion between."""
-    run, needed = target.fleet_run, run_needed(target)
+    run, needed = target.fleet_run, run_needed(target, now_ms)
     if run < needed:
         return None
     numbers: Evidence = {
         "run": run,
         "needed": needed,
         "overdue": target.overdue_run,
-        "attempts_per_s": round(attempts_per_s(target), 2),
+        "attempts_per_s": round(attempts_per_s(target, now_ms), 2),
     }
     waiting = f", {target.overdue_run} of them still waiting" if target.overdue_run else ""
     return Finding(

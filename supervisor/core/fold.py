@@ -292,9 +292,11 @@ def _lengthen(part: WorkerTarget, part_started: int, new: int, now_ms: int) -> N
         target.run_from_ms = now_ms
         target.run_first = 0
         target.run_started = target.totals.started - new
+        target.run_before = target.in_flight
     if not part.run:
         part.run_first = 0
         part.run_started = part_started - new
+        part.run_before = part.in_flight
     target.run += new
     part.run += new
     target.run_at_ms = part.run_at_ms = now_ms
@@ -305,29 +307,35 @@ def _relieve(part: WorkerTarget, part_started: int, ok: int, first: int, trailin
     target = part.target
     if target.run:
         target.run_first += first
-        if ok and target.run_first and _mixed(target.run, target.totals.started - target.run_started):
+        target.run_before -= ok
+        mixed = target.run_before < 0 or _mixed(target.run, target.totals.started - target.run_started)
+        if ok and target.run_first and mixed:
             target.run = target.run_first = 0
             if trailing:
                 _lengthen_to(target, trailing)
     if part.run:
         part.run_first += first
-        if ok and part.run_first and _mixed(part.run, part_started - part.run_started):
+        part.run_before -= ok
+        mixed = part.run_before < 0 or _mixed(part.run, part_started - part.run_started)
+        if ok and part.run_first and mixed:
             part.run, part.run_first = trailing, 0
-            part.run_started = part_started - trailing
+            part.run_started, part.run_before = part_started - trailing, part.in_flight
 
 
 def _lengthen_to(target: TargetRec, trailing: int) -> None:
     target.run = trailing
     target.run_from_ms = target.run_at_ms
     target.run_started = target.totals.started - trailing
+    target.run_before = target.in_flight
 
 
 def _mixed(run: int, begun: int) -> bool:
     """Whether so many attempts begun since a run began are more than its faults explain.
 
-    A completion breaks a run only if some attempt had output since the run began, and a quarter of what began
-    since then has not failed: else it is an answer that was already being given when the trouble started, and
-    says nothing about new attempts. Without this the answers under way hide an outage for as long as they last.
+    A completion breaks a run only if some attempt had output since the run began, and either a quarter of what
+    began since then has not failed, or more came to an end than were under way at its begin (`run_before`): else
+    it is an answer that was already being given when the trouble started, and says nothing about new attempts.
+    Without this the answers under way hide an outage for as long as they last.
     """
     return 4 * run < 3 * begun
 

@@ -133,6 +133,7 @@ def _restore(item: SavedTarget, state: EngineState) -> TargetRec:
     role = parse_target(item.id).role
     target = TargetRec(item.id, state.book.of(item.id, role), state.now_ms)
     target.v = item.verdict
+    target.born_at_ms = state.now_ms - 60_000  # its windows are whole
     target.order = item.order
     totals = target.totals
     totals.started, totals.ok, totals.faults, totals.first, totals.slow = item.totals

@@ -41,12 +41,12 @@ def send(
         ctx.move(target, Trigger.PROBE_SENT, "", "", {})
 
 
-def over_cap(target: TargetRec, now_ms: int) -> bool:
-    """Whether the spend cap of this hour is reached."""
+def over_cap(target: TargetRec, now_ms: int, share: float = 1.0) -> bool:
+    """Whether the spend cap of this hour, or a share of it, is reached."""
     log = target.probe_log
     while log and log[0] <= now_ms - _HOUR_MS:
         log.popleft()
-    return len(log) >= target.policy.probe_cap_per_hour
+    return len(log) >= share * target.policy.probe_cap_per_hour
 
 
 def least_suspect(target: TargetRec, now_ms: int, failed: Sequence[str]) -> WorkerTarget | None:

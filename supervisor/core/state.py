@@ -94,9 +94,10 @@ class WorkerTarget:
 
     __slots__ = (
         "abandoned", "active_at_ms", "base", "base_seq", "contrib", "fault_sum", "faults", "first",
-        "flagged", "flagged_at_ms", "fp", "given_up", "hist", "hist_done", "hold_count", "in_flight", "limited_at_ms",
-        "ok", "ok_at_ms", "ok_sum", "order", "over_budget", "overdue", "own_base", "retry_after_ms", "ring", "run",
-        "run_at_ms", "run_first", "run_started", "slow", "started", "target", "worker",
+        "flagged", "flagged_at_ms", "fp", "given_up", "hist", "hist_done", "hold_count", "in_flight",
+        "limited_at_ms", "ok", "ok_at_ms", "ok_sum", "order", "over_budget", "overdue", "own_base",
+        "retry_after_ms", "ring", "run", "run_at_ms", "run_before", "run_first", "run_started", "slow",
+        "started", "target", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: WorkerRec, target: TargetRec) -> None:
@@ -113,6 +114,7 @@ class WorkerTarget:
         self.run = 0
         self.run_first = 0
         self.run_started = 0
+        self.run_before = 0
         self.run_at_ms = 0
         self.limited_at_ms = 0
         self.retry_after_ms = 0
@@ -194,12 +196,12 @@ class TargetRec:
     """One target: verdict, evidence, and what workers were told last."""
 
     __slots__ = (
-        "clean", "first_output_ms", "first_seq", "hedge_ms", "held_at_ms", "hist_new", "hist_old",
-        "id", "in_flight", "kinds", "kinds_total", "last_prober", "late", "learnt_at_ms", "model", "order",
-        "overdue", "overdue_ms", "overdue_run", "p50_ms", "p95_ms", "policy", "probe", "probe_log",
-        "provider", "published", "published_at_ms", "ramp_faulty", "refuted", "role", "run", "run_at_ms",
-        "run_first", "run_from_ms", "run_started", "slow_bits", "slow_bucket", "suspect_next_ms", "suspicion", "totals",
-        "v", "w10", "w60", "watched", "workers",
+        "born_at_ms", "clean", "first_output_ms", "first_seq", "hedge_ms", "held_at_ms", "hist_new",
+        "hist_old", "id", "in_flight", "kinds", "kinds_total", "last_prober", "late", "learnt_at_ms",
+        "model", "order", "overdue", "overdue_ms", "overdue_run", "p50_ms", "p95_ms", "policy", "probe",
+        "probe_log", "provider", "published", "published_at_ms", "ramp_faulty", "refuted", "role", "run",
+        "run_at_ms", "run_before", "run_first", "run_from_ms", "run_started", "slow_bits", "slow_bucket",
+        "suspect_next_ms", "suspicion", "totals", "v", "w10", "w60", "watched", "workers",
     )  # fmt: skip
 
     def __init__(self, id_: str, policy: Policy, now_ms: int) -> None:
@@ -211,6 +213,7 @@ class TargetRec:
         self.policy = policy
         self.v = Verdict(since_at_ms=now_ms, level_at_ms=now_ms)
         self.order = 0
+        self.born_at_ms = now_ms
         self.workers: dict[str, WorkerTarget] = {}
         self.held_at_ms = now_ms
         # evidence
@@ -222,6 +225,8 @@ class TargetRec:
         self.late = Totals()
         self.run = 0
         self.run_first = 0  # first outputs seen since the run began
+        self.run_started = 0  # attempts begun before it
+        self.run_before = 0  # attempts under way when it began, less what completed since
         self.run_at_ms = 0
         self.run_from_ms = 0
         self.in_flight = 0

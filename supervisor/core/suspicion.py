@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from supervisor.core import probing
 from supervisor.core.context import Context
-from supervisor.core.evidence import Finding, attempts_per_s, quorum
+from supervisor.core.evidence import Finding, attempts_per_s, noise, quorum
 from supervisor.core.state import Suspicion, TargetRec
 from supervisor.wire.vocabulary import State
 
 MAX_TRIES = 6  # probes that proved nothing before a suspicion is dropped
 _REFUTED_CAP = 5  # the pause doubles at most so often: 10 s to 5 min
+_SHARE_OF_CAP = 0.5  # the rest of the hour's probes is for finding the way back
 _HINT_MS = 60_000  # how long a failed check counts as a hint
 _SUSPECTED = frozenset({State.HEALTHY, State.DEGRADED, State.LIMITED, State.RAMPING})
 
@@ -23,12 +24,13 @@ def consider(ctx: Context, target: TargetRec) -> None:
     policy, now = target.policy, ctx.now_ms
     if target.suspicion is not None or now < target.suspect_next_ms or target.v.state not in _SUSPECTED:
         return
-    needed = 1 if _hinted(ctx, target) else policy.suspect_run
-    if target.fleet_run < needed:
+    run = 1 if _hinted(ctx, target) else policy.suspect_run
+    if target.fleet_run < run or target.fleet_run < run + (noise(target) >= policy.suspect_noise):
         return
     # Local breakers may have stopped the traffic: what comes now counts, not what came before.
-    newest = target.w10.last(4, target.totals).started / 2.0
-    if min(attempts_per_s(target), newest) >= policy.suspect_rate and not quorum(target, now).lone:
+    usual, newest = attempts_per_s(target, now), target.w10.last(4, target.totals).started / 2.0
+    quiet = usual < policy.suspect_rate or newest < min(policy.suspect_rate, usual / 2)
+    if not quiet and not quorum(target, now).lone:
         return
     start(ctx, target)
 
@@ -47,7 +49,7 @@ def advance(ctx: Context, target: TargetRec) -> None:
     if doubt is None or target.probe is not None:
         return
     policy = target.policy
-    enough = len(doubt.failed) >= policy.suspect_probes
+    enough = len(doubt.failed) >= needed(target)
     if doubt.tries >= MAX_TRIES or ctx.now_ms - doubt.started_at_ms > 3 * policy.suspect_every_ms:
         target.suspicion = None
     elif enough:
@@ -55,7 +57,7 @@ def advance(ctx: Context, target: TargetRec) -> None:
             target.suspicion = None  # it failed to convince: look again
     elif ctx.now_ms >= doubt.next_at_ms:
         part = probing.least_suspect(target, ctx.now_ms, doubt.failed)
-        if part is None or probing.over_cap(target, ctx.now_ms):
+        if part is None or probing.over_cap(target, ctx.now_ms, _SHARE_OF_CAP):
             target.suspicion = None
             return
         doubt.tries += 1
@@ -66,10 +68,16 @@ def advance(ctx: Context, target: TargetRec) -> None:
         probing.send(ctx, target, part, "suspicion", budget, reason)
 
 
+def needed(target: TargetRec) -> int:
+    """Probes that must all fail. Where a request in thirty fails anyway two say little."""
+    policy = target.policy
+    return policy.suspect_probes * (2 if noise(target) >= policy.suspect_noise else 1)
+
+
 def failed_workers(target: TargetRec) -> tuple[str, ...]:
     """Who ran the failed probes, once enough of them have failed; else nobody."""
     doubt = target.suspicion
-    if doubt is None or len(doubt.failed) < target.policy.suspect_probes:
+    if doubt is None or len(doubt.failed) < needed(target):
         return ()
     return tuple(doubt.failed)
 

@@ -29,7 +29,7 @@ def judge(ctx: Context, target: TargetRec) -> None:
         target.run = target.run_first = 0
     suspicion.consider(ctx, target)
     proved = suspicion.failed_workers(target)
-    finding = ev.run_rule(target)
+    finding = ev.run_rule(target, ctx.now_ms)
     if finding is None and proved and target.fleet_run >= target.policy.suspect_run:
         finding = suspicion.finding(target, proved)
     by_share = False
