@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from worker.cli.make_audio import make_audio
 from worker.runtime.agent_ref import SHIPPED, AgentNotFound, load_agent
 
 app = typer.Typer(
@@ -19,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run LiveKit voice agents that recover by themselves. Settings: WORKER_*, REDIS_URL, LIVEKIT_*, keys.",
 )
+
+app.command("make-audio")(make_audio)
 
 Agent = Annotated[
     str,
@@ -48,7 +51,7 @@ def _fail(line: str, code: int = 1) -> NoReturn:
 def _serve(agent: str, *, dev: bool, local_callers: int) -> None:
     from worker.logs import configure_logs
     from worker.runtime.server import ServeOptions, serve
-    from worker.settings import load_settings
+    from worker.settings import WrongSetting, load_settings
 
     settings = load_settings()
     configure_logs(settings)
@@ -62,7 +65,7 @@ def _serve(agent: str, *, dev: bool, local_callers: int) -> None:
         )
     try:
         asyncio.run(serve(settings, ServeOptions(agent=agent, dev=dev, local_callers=local_callers)))
-    except AgentNotFound as exc:
+    except (AgentNotFound, WrongSetting) as exc:
         _fail(str(exc), 2)
 
 

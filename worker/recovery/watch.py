@@ -348,6 +348,7 @@ class SessionWatch:
             # The recogniser thinks that all is well: it may hang, or the speech was none. It gets a fresh stream,
             # and the call is not ended over a barking dog.
             self._guard.reset_stt()
+        self.turns += 1
         self.silence.turn_ended(self._speech_end_mono or self._clock())
         self._manager.error(
             Role.STT, noted.kind if noted is not None else FaultKind.SILENT, counts=down or noted is not None
