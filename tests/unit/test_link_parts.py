@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.wire.codec import decode, decode_worker, encode
@@ -119,6 +119,7 @@ def test_frames_one_bad_event_does_not_cost_the_others():
     assert bad == 3
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.binary(max_size=50), max_size=8), st.integers(1, 13))
 def test_frames_come_whole_however_the_bytes_are_cut(bodies: list[bytes], step: int):
     stream = b"".join(frames.frame(body) for body in bodies)
@@ -128,6 +129,7 @@ def test_frames_come_whole_however_the_bytes_are_cut(bodies: list[bytes], step: 
     assert len(got) == len(bodies)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary(max_size=200))
 def test_frames_any_bytes_give_events_or_bad_frame(data: bytes):
     with contextlib.suppress(frames.BadFrame):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.wire.codec import encode
@@ -159,6 +159,7 @@ def test_book_a_refusal_of_the_strategy_ends_when_all_of_it_was_read_well():
     assert book.refused == {}
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary(max_size=300))
 def test_book_survives_any_bytes(data: bytes):
     book = StrategyBook()
@@ -169,6 +170,7 @@ def test_book_survives_any_bytes(data: bytes):
     assert A in book.snapshots
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.booleans()), max_size=40))
 def test_book_head_only_rises(steps: list[tuple[int, int, bool]]):
     book = StrategyBook()

@@ -65,6 +65,7 @@ class SocketLink:
         self._flushing = False
         self._core: LinkCore | None = None  # while the container is gone
         self._ready = asyncio.Event()
+        self._alone = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         self._users = 1
@@ -243,6 +244,7 @@ class SocketLink:
         self._worker = message.worker
         if self._core is not None:
             self._core = None
+            self._alone.clear()
             _log.info("container's link is there", action="link.socket.up")
         self._ready.set()
         self._set_rules(frames.rules_of(message))
@@ -300,9 +302,11 @@ class SocketLink:
             core.started(attempt, target, at_mono)
         core.listen(self._set_rules)
         self._core = core
+        self._alone.set()
 
     async def _ticks(self) -> None:
         while True:
+            await self._alone.wait()  # connected, the container keeps the time
             await asyncio.sleep(_TICK_S)
             if self._core is not None:
                 self._core.tick()
