@@ -78,7 +78,7 @@ def _say(line: str) -> None:
 def create_app(context: SupervisorContext) -> FastAPI:
     """The application over `context`. Its lifespan makes the first admin token where one is needed.
 
-    `app.state.api.hub.close()` ends every open event stream: call it before the server waits for them.
+    `await app.state.end_streams()` ends every open event stream: call it before the server waits for them.
     """
     api = make_api(context)
 
@@ -104,6 +104,7 @@ def create_app(context: SupervisorContext) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.api = api
+    app.state.end_streams = api.hub.close
     problems.install(app)
     app.add_middleware(Security, tokens=api.tokens, settings=context.settings)
     app.include_router(health.router)

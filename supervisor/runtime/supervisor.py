@@ -137,6 +137,10 @@ async def run(
             stopped = asyncio.create_task(stopping.wait())
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             log.info("stops", action="supervisor.stop")
+            # Streams have no end of their own: without this the server waits for them as long as it may.
+            end_streams = getattr(getattr(app, "state", None), "end_streams", None)
+            if end_streams is not None:
+                await end_streams()
             server.should_exit = True
             await end(waiting)
             await end(stopped)

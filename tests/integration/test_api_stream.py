@@ -61,11 +61,17 @@ class Listener:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._read())
-        await wait_until(lambda: self.ids or self._done(), "the stream began")
+        await wait_until(lambda: self.ids or self.done(), "the stream began")
         return self
 
-    def _done(self) -> bool:
+    def done(self) -> bool:
+        """Whether the stream has ended."""
         return self._task is not None and self._task.done()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it ended with."""
+        return self._task.exception() if self._task is not None else None
 
     async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
@@ -235,6 +241,15 @@ async def test_closing_the_hub_ends_every_stream(redis_url: str, fleet: str) -> 
         await wait_until(lambda: face.api.hub.clients == 1, "the stream is open")
         await face.api.hub.close()
         await asyncio.wait_for(reading, 10)
+
+
+async def test_a_stopping_process_ends_its_streams_in_order(redis_url: str, fleet: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with serving(redis_url, fleet) as url:
+            listener = await stack.enter_async_context(Listener(url))
+        await wait_until(listener.done, "the stream ended")
+        # The end of a chunked answer, not a connection that broke off.
+        assert listener.error is None
 
 
 async def test_a_buffer_gives_in_order_and_says_when_it_is_full() -> None:
