@@ -1,0 +1,58 @@
+"""Handlers of one's own: watch every error, other words for a rate limit, a person for a dead language model."""
+
+# livekit leaves the types of `start` open.
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli
+
+from worker import setup_error_handling
+from worker.examples.services import services
+from worker.recovery import RecoveryEvent
+
+log = logging.getLogger("my-agent")
+
+
+def to_a_person(session: AgentSession[Any]) -> Agent:
+    """Called when too many errors have come in a row. An Agent that is returned takes the call over."""
+    log.warning("handing over a call", extra={"agent_state": session.agent_state})
+    return Agent(instructions="Say that a colleague calls back, ask for a good time, and say goodbye.")
+
+
+async def entrypoint(ctx: JobContext) -> None:
+    """Answer one call."""
+    session: AgentSession[Any] = AgentSession(**services(ctx))
+    manager = setup_error_handling(
+        session, max_retries={"llm": 2, "rate_limit": 5}, on_exhausted="transfer", transfer=to_a_person
+    )
+    manager.fallback_messages["llm"] = [
+        "Let me think about that again. What was your question?",
+        "I did not follow. Could you put it another way?",
+    ]
+
+    @manager.on("error")
+    def watch(event: RecoveryEvent) -> None:
+        log.info("a service failed", extra={"role": event.role.value, "kind": event.kind.value})
+
+    @manager.on("rate_limit")
+    async def busy(event: RecoveryEvent) -> str:
+        return (
+            f"We are very busy right now, this was try {event.count} of {event.limit}. Please ask me again."
+        )
+
+    @manager.on("stt")
+    def not_heard(event: RecoveryEvent) -> None:
+        if event.count == 0:  # speech without words that no service can be blamed for: a cough, perhaps
+            event.ignore()
+
+    await session.start(Agent(instructions="You are a friendly voice assistant."), room=ctx.room)
+
+
+if __name__ == "__main__":
+    server = AgentServer()
+    server.rtc_session(entrypoint)
+    cli.run_app(server)
