@@ -25,6 +25,7 @@ from worker.guard.evidence import fault_of
 from worker.guard.faults import Fault
 from worker.guard.names import provider_of, unwrap
 from worker.guard.stt_due import Style
+from worker.guard.stt_speech_check import Segments
 
 AnySTT = stt.STT[Any]
 
@@ -125,7 +126,8 @@ class EarStream:
             found = own or detector
             if found is None:
                 raise ValueError(f"{plugin.label} does not stream; give GuardedSTT a vad")
-            streamer = stt.StreamAdapter(stt=_Watched(cast("AnySTT", unwrap(plugin)), self._tell), vad=found)
+            watched = _Watched(cast("AnySTT", unwrap(plugin)), self._tell)
+            streamer = stt.StreamAdapter(stt=watched, vad=Segments(found))
         self._stream = streamer.stream(language=language, conn_options=CHILD_OPTIONS)
         self._stream.start_time_offset = offset_s
         self._tap_cartesia()

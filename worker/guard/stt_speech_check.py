@@ -1,16 +1,23 @@
-"""Whether loud sound is speech, by livekit's VAD. Fed only while it is loud, so silence costs nothing."""
+"""livekit's VAD put to use: whether loud sound is speech, and where an utterance begins and ends.
+
+The check is fed only while it is loud, so silence costs nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from typing import Any, Final, cast
 
 from livekit import rtc
 from livekit.agents import vad
 
 _HANGOVER_S: Final = 0.8
 """Quiet sound still fed after the last loud frame, so that the VAD sees the speech end."""
+
+
+MIN_SILENCE_S: Final = 0.5
+"""Whisper does better with whole sentences than with what is between two commas."""
 
 
 class SpeechCheck:
@@ -54,3 +61,35 @@ class SpeechCheck:
             elif event.type is vad.VADEventType.END_OF_SPEECH:
                 self._speaking = False
                 self._last_mono = time.monotonic()
+
+
+class Segments(vad.VAD):
+    """A VAD for plugins that do not stream, whose segments never share sound.
+
+    As it comes, livekit's VAD ends a segment after 0.25 s of silence and begins the next one 0.5 s before its speech:
+    after a short pause the last words before it are recognised twice.
+    """
+
+    def __init__(self, inner: vad.VAD) -> None:
+        super().__init__(capabilities=inner.capabilities)
+        self._inner = inner
+
+    @property
+    def model(self) -> str:
+        return self._inner.model
+
+    @property
+    def provider(self) -> str:
+        return self._inner.provider
+
+    def stream(self) -> vad.VADStream:
+        stream = self._inner.stream()
+        options = getattr(stream, "_opts", None)
+        silence_s = getattr(options, "min_silence_duration", None)
+        padding_s = getattr(options, "prefix_padding_duration", None)
+        if isinstance(silence_s, float) and isinstance(padding_s, float) and padding_s >= silence_s:
+            silence_s = max(silence_s, MIN_SILENCE_S)
+            cast("Any", stream).update_options(
+                min_silence_duration=silence_s, prefix_padding_duration=min(padding_s, silence_s - 0.1)
+            )
+        return stream
