@@ -118,7 +118,7 @@ def _probe_ended(ctx: Context, ended: inp.ProbeEnded) -> None:
         ctx.state.count("probes_unknown")
         return
     target.probe = None
-    how = probing.outcome(result, probe)
+    how = probing.outcome(target, result, probe)
     ctx.state.count(f"probes_{how}")
     numbers: dict[str, float | int | str] = {
         "first_output_ms": result.first_output_ms, "total_ms": result.total_ms, "status": result.status,

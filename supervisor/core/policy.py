@@ -70,7 +70,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suspect_noise: Annotated[
         float, _n(0, 1, "usual share of faults from which it takes a longer run, and twice the probes")
     ] = 0.03
-    suspect_budget_ms: Annotated[int, _ms(200, 60_000, "least time a suspicion probe is given")] = 1_000
+    suspect_budget_ms: Annotated[int, _ms(200, 60_000, "least time a suspicion probe is given")] = 800
     # probes
     probe_first_ms: Annotated[int, _ms(100, 600_000, "first probe after the verdict")] = 3_000
     probe_every_ms: Annotated[int, _ms(100, 3_600_000, "then every so often")] = 6_000

@@ -136,12 +136,13 @@ def proved_nothing(ctx: Context, target: TargetRec) -> None:
         verdict.next_probe_at_ms = ctx.now_ms + target.policy.probe_pause_ms
 
 
-def outcome(result: ProbeResult, probe: Probe) -> str:
+def outcome(target: TargetRec, result: ProbeResult, probe: Probe) -> str:
     """`good`, `fault`, `limited`, `refused` (credentials) or `nothing`."""
     kind = result.fault
     if kind is None:
-        # Told to stay within its budget, it did not: for a caller that is no answer.
-        return "good" if result.first_output_ms <= probe.budget_ms else "fault"
+        # Later than callers would wait is no answer, however well it ended.
+        deadline = min(probe.budget_ms, target.first_output_ms or target.policy.first_output_ms)
+        return "good" if result.first_output_ms <= deadline else "fault"
     if kind in HEALTH_KINDS:
         return "fault"
     if kind in LIMIT_KINDS:

@@ -63,7 +63,7 @@ def advance(ctx: Context, target: TargetRec) -> None:
         doubt.tries += 1
         # A healthy target answers a minimal request in about the time of its first output.
         overdue_ms = target.overdue_ms or round(policy.overdue_share * policy.first_output_ms)
-        budget = min(policy.probe_budget_ms, max(policy.suspect_budget_ms, 2 * overdue_ms))
+        budget = min(policy.probe_budget_ms, max(policy.suspect_budget_ms, overdue_ms + overdue_ms // 2))
         reason = f"{target.fleet_run} attempts in a row failed"
         probing.send(ctx, target, part, "suspicion", budget, reason)
 
