@@ -196,6 +196,34 @@ def test_core_hanging_attempts_open_the_local_breaker_before_they_fail():
     assert w.open()
 
 
+def test_core_late_attempts_among_many_that_are_answered_are_no_hang():
+    w = World()
+    for _ in range(20):
+        w.start()  # one in two never answers ...
+        answered = w.start()
+        w.now += 1.7
+        w.core.tick()
+        w.core.first_output(answered, 1_700)  # ... but the others do
+        w.core.succeeded(answered, USE)
+        assert not w.open()
+    assert w.counts().overdue == 20
+
+
+def test_core_late_attempts_given_up_after_another_was_answered_are_no_faults_for_the_breaker():
+    w = World()
+    late = [w.start(), w.start()]
+    w.now += 1.7
+    w.core.tick()
+    w.core.first_output(w.start(), 100)
+    for attempt in late:
+        w.core.abandoned(attempt)
+    assert w.counts().given_up == 2
+    w.fail(times=2)
+    assert not w.open()
+    w.fail()
+    assert w.open()
+
+
 def test_core_the_last_admitted_target_of_a_role_is_never_put_off():
     w = World()
     w.fail(A, times=5)
@@ -407,6 +435,7 @@ def test_core_invariants_whatever_happens(steps: list[tuple[str, str, int, Fault
                 else:
                     w.core.abandoned(attempt)
         report = w.core.report(0)
+        assert all(0 <= e.fresh_overdue <= e.overdue for e in w.core.entries.values())
         for counts in report.targets:
             ended = counts.ok + counts.abandoned + sum(counts.faults.values())
             assert counts.started == ended + counts.in_flight

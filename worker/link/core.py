@@ -97,9 +97,10 @@ class LinkCore:
             return
         flight.waiting = False
         entry = flight.entry
-        if flight.overdue:
-            flight.overdue = False
-            entry.overdue -= 1
+        if entry.overdue:
+            flight.land()
+            entry.fresh_overdue = 0
+            entry.life += 1
         entry.first_outputs += 1
         entry.histogram[bisect_left(HISTOGRAM_BOUNDS_MS, waited_ms)] += 1
         if waited_ms > entry.snapshot.overdue_ms:
@@ -114,8 +115,10 @@ class LinkCore:
             return
         entry = flight.entry
         entry.in_flight -= 1
-        if flight.overdue:
-            entry.overdue -= 1
+        if entry.overdue:
+            flight.land()
+            entry.fresh_overdue = 0
+            entry.life += 1
         entry.ok += 1
         entry.trailing_faults = 0
         entry.tokens += use.tokens
@@ -127,11 +130,13 @@ class LinkCore:
             self._mark()
 
     def failed(self, key: int, kind: FaultKind, retry_after_ms: int = 0, target: str = "") -> None:
-        flight = self._land(key, target)
+        flight = self.flights.pop(key, None) or self._stray(key, target)
         if flight is None:
             return
         now = self.clock()
         entry = flight.entry
+        entry.in_flight -= 1
+        flight.land()
         entry.count_fault(kind, retry_after_ms, now)
         if kind is not FaultKind.LOCAL:
             entry.budget.fault(now, entry.snapshot.retry_floor)
@@ -145,15 +150,14 @@ class LinkCore:
 
     def abandoned(self, key: int, target: str = "") -> None:
         """Given up by us. One that was overdue by then tells of a hang as much as a timeout does."""
-        known = self.flights.get(key)
-        hung = known is not None and known.overdue
-        flight = self._land(key, target)
+        flight = self.flights.pop(key, None) or self._stray(key, target)
         if flight is None:
             return
         entry = flight.entry
+        entry.in_flight -= 1
         entry.abandoned += 1
-        if hung:
-            entry.given_up += 1
+        entry.given_up += flight.overdue
+        if flight.land():
             entry.breaker.fault(FaultKind.FIRST_OUTPUT_TIMEOUT)
             entry.wary = True
             if self._open_if_due(entry, self.clock()):
@@ -165,10 +169,7 @@ class LinkCore:
         """The job process is gone: its attempts under way count against nobody. Gives their number."""
         keys = [key for key in self.flights if key >> _JOB_SHIFT == job]
         for key in keys:
-            flight = self.flights[key]
-            if flight.overdue:  # its end says nothing of the target
-                flight.overdue = False
-                flight.entry.overdue -= 1
+            self.flights[key].land()  # its end says nothing of the target, overdue or not
             self.abandoned(key)
         return len(keys)
 
@@ -184,7 +185,9 @@ class LinkCore:
             entry = flight.entry
             if (now - flight.started_mono) * 1000 >= entry.snapshot.overdue_ms:
                 flight.overdue = True
+                flight.life = entry.life
                 entry.overdue += 1
+                entry.fresh_overdue += 1
                 moved = self._open_if_due(entry, now) or moved
                 self.changed = True
                 self.on_fault()  # evidence before it fails is as urgent as a fault
@@ -328,15 +331,6 @@ class LinkCore:
             self.started(key, target, self.clock())
         return self.flights.pop(key, None)
 
-    def _land(self, key: int, target: str) -> Flight | None:
-        """Take an attempt out of the air."""
-        flight = self.flights.pop(key, None) or self._stray(key, target)
-        if flight is not None:
-            flight.entry.in_flight -= 1
-            if flight.overdue:
-                flight.entry.overdue -= 1
-        return flight
-
     def _reassure(self, entry: TargetEntry) -> None:
         """A success after faults: what it gives back to the budget, and the breaker closes."""
         entry.budget.success(entry.snapshot.retry_ratio)
@@ -348,7 +342,7 @@ class LinkCore:
         entry.wary = entry.budget.tokens < CAP or not entry.retry_shown
 
     def _open_if_due(self, entry: TargetEntry, now: float) -> bool:
-        if not entry.breaker.due(now, entry.overdue):
+        if not entry.breaker.due(now, entry.fresh_overdue):
             return False
         peers = sum(
             1 for other in self.entries.values() if other is not entry and self._peer(entry, other, now)
@@ -361,7 +355,7 @@ class LinkCore:
             action="link.breaker.opened",
             target=entry.id,
             run=entry.breaker.run,
-            overdue=entry.overdue,
+            overdue=entry.fresh_overdue,
         )
         return True
 

@@ -31,11 +31,13 @@ class TargetEntry:
         "characters",
         "faults",
         "first_outputs",
+        "fresh_overdue",
         "given_up",
         "histogram",
         "id",
         "in_flight",
         "key_fp",
+        "life",
         "ok",
         "order",
         "over_budget",
@@ -69,6 +71,10 @@ class TargetEntry:
         self.first_outputs = 0
         self.in_flight = 0
         self.overdue = 0
+        # Of these, the ones that became so since the target's last sign of life: among many calls some are
+        # always late, and that is no hang while others get their answers. `life` numbers those signs.
+        self.fresh_overdue = 0
+        self.life = 0
         self.trailing_faults = 0
         self.histogram = [0] * HISTOGRAM_BUCKETS
         self.tokens = 0
@@ -116,6 +122,18 @@ class Flight(msgspec.Struct, gc=False):
     started_mono: float
     waiting: bool = True
     overdue: bool = False
+    life: int = 0  # the target's last sign of life when this became overdue
+
+    def land(self) -> bool:
+        """No longer under way, or no longer waiting. True when it was overdue and nothing answered since."""
+        if not self.overdue:
+            return False
+        self.overdue = False
+        entry = self.entry
+        entry.overdue -= 1
+        fresh = self.life == entry.life
+        entry.fresh_overdue -= fresh
+        return fresh
 
 
 def _role_of(target: str) -> Role | None:

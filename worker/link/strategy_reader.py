@@ -82,7 +82,10 @@ class StrategyReader:
         if applied not in _BAD and self._leader_until_ms is not None:
             confirmed = min(core.clock(), core.redis_clock.mono_of(self._leader_until_ms))
         changed, self._last = applied is not self._last, applied
-        if changed and applied in _BAD:
+        if applied is Applied.EMPTY and not core.book.head.epoch:
+            if changed:
+                _log.info("no supervisor has written a strategy yet", action="link.strategy.none")
+        elif changed and applied in _BAD:
             _log.warning(
                 "strategy not taken", action=f"link.strategy.{applied.value}", head=str(core.book.head)
             )
