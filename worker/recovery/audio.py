@@ -77,9 +77,7 @@ def clip_of(data: bytes, text: str = "", *, name: str = "sound", sample_rate: in
     if seconds < MIN_SECONDS:
         raise AudioFileError(f"{name}: holds no sound (it is {seconds:.2f} s long)")
     if seconds > MAX_SECONDS:
-        raise AudioFileError(
-            f"{name}: is {seconds:.0f} s long; a caller should not wait over {MAX_SECONDS:.0f} s"
-        )
+        raise AudioFileError(f"{name}: is longer than {MAX_SECONDS:.0f} s")
     if int(np.abs(pcm.astype(np.int32)).max()) < _AUDIBLE:
         raise AudioFileError(f"{name}: is silent all the way through")
     return Clip(text, frames_of(pcm.tobytes(), sample_rate))
