@@ -14,7 +14,8 @@ from supervisor.wire.codec import decode_worker, encode
 from supervisor.wire.messages import MAX_TARGETS_PER_WORKER, Report, Snapshot, TargetCounts, Wake
 from supervisor.wire.vocabulary import FaultKind, State
 from worker.link.api import Rules, TargetSpec, Use
-from worker.link.core import LinkCore, flight_key
+from worker.link.core import LinkCore
+from worker.link.ledger import flight_key
 from worker.link.strategy import Applied
 
 A, B, V = "llm:groq:a", "llm:openai:b", "tts:cartesia:v"

@@ -24,7 +24,8 @@ from supervisor.wire.vocabulary import FaultKind, Role
 from worker.link import frames
 from worker.link.api import ProbeHandler, Rules, RulesListener, TargetSpec, Use
 from worker.link.clip import clip_event, clip_session
-from worker.link.core import LinkCore, tell
+from worker.link.core import LinkCore
+from worker.link.listeners import Listeners
 from worker.link.probe_runner import ProbeRunner
 from worker.link.settings import LinkSettings
 from worker.link.tasks import forever
@@ -52,8 +53,7 @@ class SocketLink:
         self.dropped = 0
         self._worker = settings.worker
         self._rules = Rules()
-        self._listeners: dict[int, RulesListener] = {}
-        self._listener_no = 0
+        self._listeners = Listeners()
         self._queue: deque[_Event] = deque()
         self._dropped_unsaid = 0
         self._attempt = 0
@@ -105,6 +105,7 @@ class SocketLink:
         if wire is not None:
             while self._queue and not wire.paused and self._wire is wire:
                 self._flush()
+            self._wire = None
             await wire.drain_and_close()
         for task in self._tasks:
             task.cancel()
@@ -181,10 +182,7 @@ class SocketLink:
         self._put((frames.SESSION, info))
 
     def on_rules(self, listener: RulesListener) -> Callable[[], None]:
-        self._listener_no += 1
-        number = self._listener_no
-        self._listeners[number] = listener
-        return lambda: self._listeners.pop(number, None) and None
+        return self._listeners.add(listener)
 
     def on_probe(self, role: Role, handler: ProbeHandler) -> Callable[[], None]:
         withdraw = self._runner.offer(role, handler)
@@ -251,8 +249,7 @@ class SocketLink:
 
     def _set_rules(self, rules: Rules) -> None:
         self._rules = rules
-        for listener in tuple(self._listeners.values()):
-            tell(listener, rules)
+        self._listeners.tell(rules)
 
     def _probed(self, result: ProbeResult) -> None:
         self._put((frames.PROBED, msgspec.structs.replace(result, message=result.message[:300])))
@@ -327,7 +324,7 @@ class _Wire(asyncio.Protocol):
         self.lost = asyncio.Event()
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     async def drain_and_close(self) -> None:

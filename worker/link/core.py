@@ -22,13 +22,13 @@ from supervisor.wire.vocabulary import HISTOGRAM_BOUNDS_MS, FaultKind
 from worker.link.api import Rule, Rules, RulesListener, TargetSpec, Use
 from worker.link.clock import RedisClock
 from worker.link.defaults import default_snapshot
-from worker.link.ledger import Flight, TargetEntry
+from worker.link.ledger import Flight, TargetEntry, key_job
+from worker.link.listeners import Listeners
 from worker.link.strategy import Applied, StrategyBook
 
 _log = structlog.get_logger("worker.link")
 
 _MAX_LEFT_OUT: Final = 1_000  # names remembered to be counted once; more are counted as one
-_JOB_SHIFT: Final = 40  # attempt numbers of one job stay below 2^40
 _CLOCK_STEP_MS: Final = 20  # a smaller change of the clock's offset is not worth new rules
 
 
@@ -53,8 +53,7 @@ class LinkCore:
         self.on_change: Callable[[], None] = _nothing  # something else was counted
         self.apply_lag_ms = 0
         self.strays = 0  # outcomes of attempts that nobody started
-        self._listeners: dict[int, RulesListener] = {}
-        self._listener_no = 0
+        self._listeners = Listeners()
         self._seq = 0
         self._confirmed_mono = float("-inf")
         self._left_out: set[str] = set()
@@ -167,7 +166,7 @@ class LinkCore:
 
     def abandon_job(self, job: int) -> int:
         """The job process is gone: its attempts under way count against nobody. Gives their number."""
-        keys = [key for key in self.flights if key >> _JOB_SHIFT == job]
+        keys = [key for key in self.flights if key_job(key) == job]
         for key in keys:
             self.flights[key].land()  # its end says nothing of the target, overdue or not
             self.abandoned(key)
@@ -261,15 +260,11 @@ class LinkCore:
         if rules == self.rules:
             return
         self.rules = rules
-        for listener in tuple(self._listeners.values()):
-            tell(listener, rules)
+        self._listeners.tell(rules)
 
     def listen(self, listener: RulesListener) -> Callable[[], None]:
         """Be told of new rules; returns the way to stop."""
-        self._listener_no += 1
-        number = self._listener_no
-        self._listeners[number] = listener
-        return lambda: self._listeners.pop(number, None) and None
+        return self._listeners.add(listener)
 
     def local_open(self) -> tuple[str, ...]:
         """Targets that the container's own breaker has put off now."""
@@ -395,24 +390,6 @@ class LinkCore:
         fresh = [age for age in ages if 0 <= age < 60_000]
         if fresh:
             self.apply_lag_ms = min(fresh)
-
-
-def tell(listener: RulesListener, rules: Rules) -> None:
-    """Call a listener; what it raises is its own matter and is logged by type."""
-    try:
-        listener(rules)
-    except Exception as exc:  # noqa: BLE001 - a listener of the user's must not stop the link
-        _log.error("rules listener failed", action="link.listener.failed", error=type(exc).__name__)
-
-
-def flight_key(job: int, attempt: int) -> int:
-    """One number for an attempt of one job process."""
-    return (job << _JOB_SHIFT) | attempt
-
-
-def key_job(key: int) -> int:
-    """Which job process an attempt is of."""
-    return key >> _JOB_SHIFT
 
 
 def _nothing() -> None:

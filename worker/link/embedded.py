@@ -23,7 +23,8 @@ from supervisor.wire.messages import Directive, FaultEvent, SessionInfo
 from supervisor.wire.vocabulary import DirectiveKind, FaultKind, Role, WorkerState
 from worker.link.api import ProbeHandler, Rules, RulesListener, TargetSpec, Use
 from worker.link.clip import clip_event, clip_session
-from worker.link.core import LinkCore, key_job
+from worker.link.core import LinkCore
+from worker.link.ledger import key_job
 from worker.link.listener import WakeListener
 from worker.link.outbox import Outbox
 from worker.link.probe_runner import ProbeRunner

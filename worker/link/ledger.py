@@ -6,6 +6,8 @@ abandoned; what is under way is in flight.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from supervisor.core.breaker import Breaker
@@ -141,3 +143,16 @@ def _role_of(target: str) -> Role | None:
         return parse_target(target).role
     except TargetError:
         return None
+
+
+_JOB_SHIFT: Final = 40  # attempt numbers of one job stay below 2^40
+
+
+def flight_key(job: int, attempt: int) -> int:
+    """One number for an attempt of one job process."""
+    return (job << _JOB_SHIFT) | attempt
+
+
+def key_job(key: int) -> int:
+    """Which job process an attempt is of."""
+    return key >> _JOB_SHIFT

@@ -19,7 +19,7 @@ import structlog
 from supervisor.wire.messages import Directive
 from worker.link import frames
 from worker.link.api import Rules, TargetSpec, Use
-from worker.link.core import flight_key
+from worker.link.ledger import flight_key
 from worker.link.probes import Prober
 
 if TYPE_CHECKING:
