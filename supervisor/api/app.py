@@ -35,6 +35,7 @@ from supervisor.api.targets import endpoints as targets
 from supervisor.api.tokens import endpoints as tokens
 from supervisor.api.tokens.service import first_token
 from supervisor.api.workers import endpoints as workers
+from supervisor.runtime.tasks import end
 from supervisor.web import routes as web
 from supervisor.wire.vocabulary import TokenRole
 
@@ -88,8 +89,7 @@ def create_app(context: SupervisorContext) -> FastAPI:
         try:
             yield
         finally:
-            first.cancel()
-            await asyncio.gather(first, return_exceptions=True)
+            await end(first)
             await api.hub.close()
 
     app = FastAPI(

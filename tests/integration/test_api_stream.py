@@ -18,6 +18,7 @@ from supervisor.wire.keys import FIELD, Keys
 from supervisor.wire.messages import Event, FaultEvent
 from supervisor.wire.vocabulary import FaultKind
 from tests.support.api_rig import TARGET, Rig, rig, settings_for
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
 
@@ -195,6 +196,20 @@ async def test_a_slow_client_is_dropped_and_the_others_go_on(redis_url: str, fle
         face.api.hub.leave(slow)
         face.api.hub.leave(quick)
         assert face.context.counters.sse_clients == 0
+
+
+@pytest.mark.no_key_check
+async def test_a_redis_that_goes_and_comes_back_empty_ends_no_stream(own_redis: RedisServer) -> None:
+    async with rig(own_redis.url, "gone", leads=False) as face:
+        listener = await face.api.hub.join()
+        assert listener is not None
+        await face.append("events", encode(Event(1, "verdict", TARGET, "healthy", "unhealthy", "before")))
+        assert len(await listener.take(5)) == 1
+        await asyncio.to_thread(own_redis.kill)
+        await asyncio.to_thread(own_redis.start)
+        await face.append("events", encode(Event(1, "verdict", TARGET, "unhealthy", "healthy", "after")))
+        assert b"after" in (await listener.take(15))[-1].data
+        assert not listener.dropped
 
 
 async def test_streams_are_bounded_in_number(

@@ -18,6 +18,7 @@ import structlog
 
 from supervisor.api.records import first_message, is_stream_id
 from supervisor.api.stream.format import as_data
+from supervisor.runtime.tasks import end
 from supervisor.wire.messages import Event, FaultEvent
 
 if TYPE_CHECKING:
@@ -148,9 +149,7 @@ class Hub:
             client.drop()
         reader, self._reader = self._reader, None
         if reader is not None:
-            reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
+            await end(reader)
 
     async def _last_id(self, name: str) -> str:
         newest = await self._redis.xrevrange(self._keys[name], count=1)
@@ -164,7 +163,8 @@ class Hub:
 
     async def _read(self) -> None:
         failures = 0
-        while True:
+        # A cancellation can get lost in redis-py (see `end`): a reader that was replaced ends by itself.
+        while self._is_reader():
             try:
                 await self._read_once()
                 failures = 0
@@ -181,6 +181,8 @@ class Hub:
         streams = {self._keys["events"]: cursor.events, self._keys["faults"]: cursor.faults}
         raw = await self._blocking.xread(streams, count=CHUNK, block=BLOCK_MS)
         answer = cast("dict[bytes, Any] | list[Any]", raw or [])
+        if not self._is_reader():
+            return
         if not answer:
             await self._notice_rewind(cursor)
             return
@@ -189,6 +191,9 @@ class Hub:
             self._cursor = message.cursor
             if message.kind:
                 self._broadcast(message)
+
+    def _is_reader(self) -> bool:
+        return self._reader is asyncio.current_task()
 
     def _name_of(self, key: bytes) -> str:
         return "faults" if key.decode() == self._keys["faults"] else "events"

@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import structlog
 from starlette.responses import Response
 
 from supervisor.api.stream.hub import Client, Cursor, Hub, Message, gap
+from supervisor.runtime.tasks import end
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
+
+log = structlog.stdlib.get_logger(__name__)
 
 HEARTBEAT_S = 10.0
 # A client that takes nothing off its socket for so long is gone or too slow.
@@ -60,8 +64,9 @@ class EventStream(Response):
         finally:
             self._hub.leave(self._client)
             for task in (pump, gone):
-                task.cancel()
-            await asyncio.gather(pump, gone, return_exceptions=True)
+                await end(task)
+            if not pump.cancelled() and pump.exception() is not None:
+                log.info("a stream broke off", action="sse.broke_off", error=type(pump.exception()).__name__)
 
     async def _pump(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
