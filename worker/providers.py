@@ -7,6 +7,7 @@ One HTTP client and one aiohttp session a process serve all of them: building on
 from __future__ import annotations
 
 import json
+import ssl
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -78,8 +79,9 @@ def _stt_error(event: dict[str, Any]) -> APIStatusError:
 class Clients:
     """The process's HTTP client, its SDK clients by base URL, and its aiohttp session."""
 
-    def __init__(self) -> None:
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True, limits=_LIMITS)
+    def __init__(self, *, verify: ssl.SSLContext | bool = True) -> None:
+        """verify: a TLS context made before (reading the certificates is what takes the time), or as httpx."""
+        self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True, limits=_LIMITS, verify=verify)
         self._sdk: dict[tuple[str, str], openai_sdk.AsyncClient] = {}
         self._session: aiohttp.ClientSession | None = None
 

@@ -47,16 +47,21 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def benched(
-    *, options: GuardOptions | None = None, key: str = "good", children: int = 2, **kwargs: Any
+    *,
+    options: GuardOptions | None = None,
+    key: str = "good",
+    children: int = 2,
+    first_output_ms: int = 5_000,
+    **kwargs: Any,
 ) -> AsyncGenerator[Bench]:
-    clients = Clients()
+    clients = Clients(verify=False)  # the stand-ins speak plain HTTP
     async with SimulatorServer(options=Options(llm_first_token_s=0.02, llm_token_s=0.002)) as sim:
         plugins: list[llm.LLM[Any]] = [
             groq.LLM(api_key=key, client=clients.sdk(sim.base_url("groq"), key)),
             openai.LLM(model="gpt-4.1-mini", client=clients.sdk(sim.base_url("openai"), "good")),
         ]
         link = NotedLink()
-        link.deadlines(FIRST, SECOND, first_output_ms=400, stall_ms=400)
+        link.deadlines(FIRST, SECOND, first_output_ms=first_output_ms, stall_ms=5_000)
         guarded = GuardedLLM(plugins[:children], link, session="call-1", options=options, **kwargs)
         errors: list[Any] = []
         guarded.on("error", errors.append)  # pyright: ignore[reportUnknownMemberType] - livekit leaves the event open
@@ -104,6 +109,8 @@ async def test_a_fault_before_the_first_word_is_the_next_models_turn(
     fault: dict[str, object], kind: FaultKind
 ) -> None:
     async with benched() as bench:
+        if kind is FaultKind.FIRST_OUTPUT_TIMEOUT:
+            bench.link.rule(FIRST, first_output_ms=250)
         bench.sim.set_fault("llm", "groq", fault)
         reply = await bench.ask()
         assert reply.text == answer_for(QUESTION)
@@ -132,7 +139,7 @@ async def test_retry_after_of_a_429_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize("mode", ["continue", "repeat3", "restart"])
-@pytest.mark.parametrize("after", [1, 2, 3, 7, 11])
+@pytest.mark.parametrize("after", [1, 4, 11])
 @pytest.mark.parametrize("how", ["broken", "clean", "error"])
 async def test_a_cut_answer_goes_on_without_a_word_lost_or_twice(
     mode: ContinueMode, after: int, how: str
@@ -159,7 +166,7 @@ async def test_a_cut_answer_goes_on_without_a_word_lost_or_twice(
 
 async def test_a_stream_that_stops_moving_is_cut_off() -> None:
     async with benched() as bench:
-        bench.link.rule(FIRST, stall_ms=120)
+        bench.link.rule(FIRST, stall_ms=200)
         # The stand-in's pace is that of the server: a word every 20 s after the first.
         bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=20.0)
         reply = Reply()
@@ -221,7 +228,9 @@ async def test_when_all_fail_the_session_hears_of_it_once(
     fault: dict[str, object], error: type[APIError]
 ) -> None:
     async with benched(
-        key="gsk_thisIsTheSecretKey1234567890", options=GuardOptions(latency_budget_ms=900)
+        key="gsk_thisIsTheSecretKey1234567890",
+        options=GuardOptions(latency_budget_ms=900),
+        first_output_ms=300 if fault["fault"] == "hang" else 5_000,
     ) as bench:
         bench.sim.set_fault("llm", "groq", fault)
         bench.sim.set_fault("llm", "openai", fault)
@@ -308,7 +317,7 @@ async def test_a_late_model_is_hedged_and_the_first_answer_wins() -> None:
 async def test_a_hedge_that_fails_leaves_the_first_its_time() -> None:
     async with benched() as bench:
         bench.link.rule(FIRST, hedge_ms=80, first_output_ms=60_000)
-        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.4)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.8)
         bench.sim.set_fault("llm", "openai", "status", status=503)
         reply = await asyncio.wait_for(bench.ask(), 5)
         assert reply.text == answer_for(QUESTION)
@@ -317,8 +326,8 @@ async def test_a_hedge_that_fails_leaves_the_first_its_time() -> None:
 
 async def test_hedges_have_a_budget() -> None:
     async with benched(hedges=HedgeBudget()) as bench:
-        bench.link.rule(FIRST, hedge_ms=40, first_output_ms=2_000)
-        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.2)
+        bench.link.rule(FIRST, hedge_ms=40)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.6)
         for _ in range(3):
             await bench.ask()
         assert [end for target, end in bench.link.ends() if target == SECOND] == ["ok"]
@@ -361,8 +370,8 @@ async def test_half_a_tool_call_is_never_run(after: int, clean: bool) -> None:
 
 async def test_arguments_that_take_long_are_no_silence() -> None:
     async with benched() as bench:
-        bench.link.deadlines(FIRST, first_output_ms=120, stall_ms=120)
-        bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=0.09)
+        bench.link.deadlines(FIRST, first_output_ms=500, stall_ms=500)
+        bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=0.35)
         reply = await bench.ask("Please use tool look_up.", tools=[look_up])
         assert reply.calls == [("look_up", '{"place": "amber"}')]
         assert bench.link.ends() == [(FIRST, "ok")]

@@ -28,7 +28,7 @@ TARGET = "llm:groq:llama-3.3-70b-versatile"
 
 @contextlib.asynccontextmanager
 async def model() -> AsyncGenerator[tuple[SimulatorServer, groq.LLM]]:
-    clients = Clients()
+    clients = Clients(verify=False)
     async with SimulatorServer(options=Options(llm_first_token_s=0.02, llm_token_s=0.001)) as sim:
         yield sim, groq.LLM(api_key="good", client=clients.sdk(sim.base_url("groq"), "good"))
         await clients.aclose()
@@ -36,7 +36,7 @@ async def model() -> AsyncGenerator[tuple[SimulatorServer, groq.LLM]]:
 
 async def test_a_good_probe_is_a_whole_request_and_known_for_one() -> None:
     async with model() as (sim, plugin):
-        probed = await probe_llm(plugin, 3_000)
+        probed = await probe_llm(plugin, 10_000)
         assert probed.fault is None
         assert 0 < probed.first_output_ms <= probed.total_ms
         (request,) = sim.requests()
@@ -59,7 +59,7 @@ async def test_a_good_probe_is_a_whole_request_and_known_for_one() -> None:
 async def test_a_bad_probe_says_why(fault: dict[str, object], kind: FaultKind) -> None:
     async with model() as (sim, plugin):
         sim.set_fault("llm", "groq", fault)
-        probed = await probe_llm(plugin, 300)
+        probed = await probe_llm(plugin, 300 if kind is FaultKind.FIRST_OUTPUT_TIMEOUT else 5_000)
         assert probed.fault is not None
         assert probed.fault.kind is kind
 
@@ -67,7 +67,7 @@ async def test_a_bad_probe_says_why(fault: dict[str, object], kind: FaultKind) -
 async def test_a_model_that_never_ends_its_answer_fails_its_probe() -> None:
     async with model() as (sim, plugin):
         sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=30.0)
-        probed = await probe_llm(plugin, 300)
+        probed = await probe_llm(plugin, 1_500)
         assert probed.fault is not None
         assert probed.fault.kind is FaultKind.STALLED
 

@@ -116,11 +116,11 @@ class Relay:
         plain = not self._held and chunk.delta is not None and not chunk.delta.tool_calls
         self._held = ""
         self._said.text = text
-        self._said.open_word = bool(split_open(text)[1])
         if plain:
             self._forward(chunk)
         else:
             self._send(text, chunk.id)
+        self._said.open_word = bool(split_open(text)[1])
 
     def _say(self, text: str, chunk_id: str) -> None:
         if not text:
@@ -156,12 +156,10 @@ class Runner:
 
     def start_relay(self, relay: Relay) -> None:
         """It won: from here on everything goes through `relay`, and silence is a stall."""
-        self.attempt.first_output()
         self.relay = relay
-        # Closing ends the iteration; only this way does the plugin's stream break cleanly.
-        self._stall = Stall(self.attempt.stall_s, self._close_soon, alive=self._growing)
         for chunk in self._early:
             relay.take(chunk)
+        self._begun()
 
     def drop(self) -> None:
         """Nothing more of it may go out."""
@@ -202,17 +200,25 @@ class Runner:
                     relay = self._claim(self)
                     if relay is None:
                         return
-                    self.start_relay(relay)
+                    self.relay = relay
+                    for early in self._early:
+                        relay.take(early)
                     relay.take(chunk)
-                    self._wake()
-                    # A burst is read without a pause: let the caller have the first piece before the rest.
+                    # The caller has the first piece before anything else is done; a burst is read without a pause.
                     await asyncio.sleep(0)
+                    self._begun()
+                    self._wake()
         except Exception as exc:  # noqa: BLE001 - whatever a plugin raises is this attempt's fault, by its kind
             self._fault = fault_of(exc, provider_of(self.attempt.child.plugin), self.attempt.phase)
         finally:
             if self._stall is not None:
                 self._stall.stop()
             self._wake()
+
+    def _begun(self) -> None:
+        self.attempt.first_output()
+        # Closing ends the iteration; only this way does the plugin's stream break cleanly.
+        self._stall = Stall(self.attempt.stall_s, self._close_soon, alive=self._growing)
 
     def _opens(self, chunk: llm.ChatChunk) -> bool:
         """Whether this is the first output; what comes before it is kept."""
