@@ -1,66 +1,20 @@
-"""The container's knowledge: counts, its own breaker, time to live, rules. Time is set by the tests."""
+"""The container's knowledge: counts, time to live, rules. Time is set by the tests."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.core.admission import Plan
-from supervisor.core.breaker import OPEN_S
 from supervisor.wire.codec import decode_worker, encode
-from supervisor.wire.messages import MAX_TARGETS_PER_WORKER, Report, Snapshot, TargetCounts, Wake
+from supervisor.wire.messages import MAX_TARGETS_PER_WORKER, Report, Snapshot, Wake
 from supervisor.wire.vocabulary import FaultKind, State
-from worker.link.api import Rules, TargetSpec, Use
-from worker.link.core import LinkCore
+from tests.support.link_fleet import SPECS, A, B, V
+from tests.support.link_world import USE, World
+from worker.link.api import Rules, TargetSpec
 from worker.link.ledger import flight_key
 from worker.link.strategy import Applied
-
-A, B, V = "llm:groq:a", "llm:openai:b", "tts:cartesia:v"
-SPECS = [TargetSpec(A, 0, "key-a"), TargetSpec(B, 1), TargetSpec(V, 0)]
-USE = Use(tokens=3, characters=4, audio_ms=5)
-
-
-class World:
-    """A core with its time in hand. Redis TIME is `1_000_000 + seconds * 1000`."""
-
-    def __init__(self, specs: list[TargetSpec] | None = None) -> None:
-        self.now = 1_000.0
-        self.core = LinkCore("w1", "boot", "host", lambda: self.now, lambda: self.now * 1000)
-        self.core.redis_clock.measured(1_000_000 + self.now * 1000, self.now, self.now)
-        self.seen: list[Rules] = []
-        self.core.listen(self.seen.append)
-        self.core.hold(SPECS if specs is None else specs)
-        self._keys = 0
-        self.revision = 0
-
-    def start(self, target: str = A) -> int:
-        self._keys += 1
-        self.core.started(self._keys, target, self.now)
-        return self._keys
-
-    def fail(self, target: str = A, kind: FaultKind = FaultKind.SERVER, times: int = 1) -> None:
-        for _ in range(times):
-            self.core.failed(self.start(target), kind)
-
-    def succeed(self, target: str = A) -> None:
-        self.core.succeeded(self.start(target), USE)
-
-    def counts(self, target: str = A) -> TargetCounts:
-        report = self.core.report(0)
-        return next(c for c in report.targets if c.target == target)
-
-    def publish(self, target: str = A, state: State = State.UNHEALTHY, **over: Any) -> Applied:
-        self.revision += 1
-        snapshot = Snapshot(target=target, revision=self.revision, epoch=5, state=state, **over)
-        applied = self.core.book.wake(encode(Wake(5, self.revision, (snapshot,))), None)
-        self.core.strategy(applied)
-        return applied
-
-    def open(self, target: str = A) -> bool:
-        return self.now < self.core.rules.by_target[target].local_open_until_mono
 
 
 def test_core_counts_every_outcome_once():
@@ -175,111 +129,6 @@ def test_core_becoming_overdue_is_as_urgent_as_a_fault():
     assert urgent == [1]
 
 
-def test_core_three_faults_in_a_row_open_the_local_breaker_and_tell_the_listeners():
-    w = World()
-    w.fail(times=2)
-    assert not w.open()
-    told = len(w.seen)
-    w.fail()
-    assert w.open()
-    assert len(w.seen) > told
-    assert w.core.local_open() == (A,)
-    w.now += OPEN_S
-    assert not w.open()
-
-
-def test_core_hanging_attempts_open_the_local_breaker_before_they_fail():
-    w = World()
-    for _ in range(3):
-        w.start()
-    w.now += 1.7
-    w.core.tick()
-    assert w.open()
-
-
-def test_core_late_attempts_among_many_that_are_answered_are_no_hang():
-    w = World()
-    for _ in range(20):
-        w.start()  # one in two never answers ...
-        answered = w.start()
-        w.now += 1.7
-        w.core.tick()
-        w.core.first_output(answered, 1_700)  # ... but the others do
-        w.core.succeeded(answered, USE)
-        assert not w.open()
-    assert w.counts().overdue == 20
-
-
-def test_core_late_attempts_given_up_after_another_was_answered_are_no_faults_for_the_breaker():
-    w = World()
-    late = [w.start(), w.start()]
-    w.now += 1.7
-    w.core.tick()
-    w.core.first_output(w.start(), 100)
-    for attempt in late:
-        w.core.abandoned(attempt)
-    assert w.counts().given_up == 2
-    w.fail(times=2)
-    assert not w.open()
-    w.fail()
-    assert w.open()
-
-
-def test_core_the_last_admitted_target_of_a_role_is_never_put_off():
-    w = World()
-    w.fail(A, times=5)
-    w.fail(B, times=5)
-    w.fail(V, times=5)
-    assert w.open(A)
-    assert not w.open(B)
-    assert not w.open(V)
-
-
-def test_core_a_target_the_leader_has_shut_is_nobody_to_fall_back_to():
-    w = World()
-    w.publish(B, State.UNHEALTHY, admit=0.0)
-    w.fail(A, times=5)
-    assert not w.open(A)
-
-
-def test_core_a_success_closes_the_local_breaker_at_once():
-    w = World()
-    late = w.start()
-    w.fail(times=3)
-    assert w.open()
-    w.core.succeeded(late, USE)
-    assert not w.open()
-
-
-def test_core_the_local_breaker_never_says_anything_to_the_leader_but_counts():
-    w = World()
-    w.fail(times=3)
-    report = w.core.report(0)
-    assert (report.epoch, report.revision, report.refused) == (0, 0, {})
-
-
-def test_core_retries_end_when_the_budget_is_spent_and_come_back_with_successes():
-    w = World()
-    w.fail(times=5)
-    assert not w.core.rules.by_target[A].retry_allowed
-    for _ in range(2):
-        w.succeed()
-    assert w.core.rules.by_target[A].retry_allowed
-    assert w.core.rules.by_target[B].retry_allowed
-
-
-def test_core_a_local_fault_costs_no_retries():
-    w = World()
-    w.fail(kind=FaultKind.LOCAL, times=20)
-    assert w.core.rules.by_target[A].retry_allowed
-
-
-def test_core_panic_means_no_retries():
-    w = World()
-    w.publish(panic=True)
-    assert not w.core.rules.by_target[A].retry_allowed
-
-
 def test_core_without_a_strategy_the_rules_are_stale_defaults_in_the_users_order():
     w = World()
     assert [(r.stale, r.snapshot.rank, r.snapshot.admit) for r in w.core.rules.by_target.values()] == [
@@ -392,16 +241,6 @@ def test_core_a_listener_that_raises_stops_nobody():
     stop()
     w.publish(admit=0.5)
     assert len(told) == 1
-
-
-def test_core_rules_that_did_not_change_are_told_to_nobody():
-    w = World()
-    told = len(w.seen)
-    for _ in range(20):
-        w.succeed()
-        w.core.tick()
-        w.core.rebuild()
-    assert len(w.seen) == told
 
 
 _steps = st.lists(
