@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-
-async def end_task(task: asyncio.Task[Any], every_s: float = 0.25) -> None:
-    """Cancel a task until it has ended; what it ended with is its own matter.
-
-    Once is not enough before Python 3.12: `asyncio.wait_for`, through which redis-py sends, loses a cancellation
-    that comes in the moment in which the awaited thing is done. every_s: leave time for the task's own cleaning up.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=every_s)
+AGAIN_S = 0.2
 
 
 async def end(task: asyncio.Task[Any] | None) -> None:
-    """The same for a task that may not be there; its exception counts as seen."""
+    """Cancel a task and wait until it has ended; its result or exception is dropped.
+
+    Cancelled again and again: `asyncio.wait_for` up to Python 3.11, which redis-py sends with, loses a
+    cancellation that arrives in the very moment in which what it waits for is done.
+    """
     if task is None:
         return
-    await end_task(task)
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=AGAIN_S)
     if not task.cancelled():
         task.exception()
