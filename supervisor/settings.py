@@ -20,7 +20,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from supervisor.wire.keys import check_fleet, check_worker
+from supervisor.wire.spelling import misspelt
 
+PREFIX = "SUPERVISOR_"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 MIN_TOKEN_CHARACTERS = 16
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -59,7 +61,7 @@ class SupervisorSettings(BaseSettings):
     """Everything that can be set from outside. Durations say their unit in the name."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SUPERVISOR_", extra="ignore", env_ignore_empty=True, populate_by_name=True, frozen=True
+        env_prefix=PREFIX, extra="ignore", env_ignore_empty=True, populate_by_name=True, frozen=True
     )
 
     fleet: str = Field("default", description="Which fleet of workers; keeps staging and production apart.")
@@ -190,7 +192,7 @@ class SupervisorSettings(BaseSettings):
 def _variable(location: tuple[int | str, ...]) -> str:
     """The environment variable's name for where pydantic saw the error."""
     name = str(location[0]) if location else ""
-    return name if name.isupper() else f"SUPERVISOR_{name.upper()}"
+    return name if name.isupper() else f"{PREFIX}{name.upper()}"
 
 
 def explain(error: ValidationError) -> str:
@@ -204,8 +206,17 @@ def explain(error: ValidationError) -> str:
     return f"{_variable(first['loc'])}: {text}{tail}"
 
 
+def _known() -> list[str]:
+    """Names of all variables (those with an alias are read with our prefix too); two are the command line's."""
+    ours = [f"{PREFIX}{name.upper()}" for name in SupervisorSettings.model_fields]
+    return [*ours, "SUPERVISOR_URL", "SUPERVISOR_TOKEN"]
+
+
 def read_settings(**given: object) -> SupervisorSettings:
     """Settings from the environment with `given` fields over them. Raises `WrongSetting`."""
+    wrong = misspelt(os.environ, PREFIX, _known())
+    if wrong:
+        raise WrongSetting(wrong[0])
     try:
         return SupervisorSettings(**given)  # pyright: ignore[reportArgumentType]  # pydantic checks each value
     except ValidationError as exc:

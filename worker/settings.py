@@ -5,7 +5,6 @@ Rule: a secret is a `SecretStr` and its value is in no message, whatever is wron
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import secrets
@@ -20,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from supervisor.wire.keys import check_fleet, check_worker
+from supervisor.wire.spelling import misspelt
 
 PREFIX = "WORKER_"
 GROQ_URL = "https://api.groq.com/openai/v1"
@@ -250,21 +250,14 @@ def explain(error: ValidationError) -> str:
     return f"{_variable(first['loc'])}: {text}{tail}" if first["loc"] else f"{text}{tail}"
 
 
-def misspelt(names: Iterable[str]) -> list[str]:
-    """One line for each variable that looks like a setting of ours written wrongly."""
-    known = [f"{PREFIX}{name.upper()}" for name in WorkerSettings.model_fields]
-    lines: list[str] = []
-    for name in sorted(names):
-        if name.startswith(PREFIX) and name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
-            if close:
-                lines.append(f"{name}: there is no such setting; did you mean {close[0]}?")
-    return lines
+def _known() -> list[str]:
+    """Names of all variables (those with an alias, like REDIS_URL, are read with our prefix too)."""
+    return [f"{PREFIX}{name.upper()}" for name in WorkerSettings.model_fields]
 
 
 def read_settings(**given: object) -> WorkerSettings:
     """Settings from the environment with `given` fields over them. Raises `WrongSetting`."""
-    wrong = misspelt(os.environ)
+    wrong = misspelt(os.environ, PREFIX, _known())
     if wrong:
         raise WrongSetting(wrong[0])
     try:
