@@ -50,7 +50,6 @@ def _fail(line: str, code: int = 1) -> NoReturn:
 
 def _serve(agent: str, *, dev: bool, local_callers: int) -> None:
     from worker.logs import configure_logs
-    from worker.runtime.server import ServeOptions, serve
     from worker.settings import WrongSetting, load_settings
 
     settings = load_settings()
@@ -63,6 +62,8 @@ def _serve(agent: str, *, dev: bool, local_callers: int) -> None:
         _fail(
             "set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or rehearse with --local-callers 2", 2
         )
+    from worker.runtime.server import ServeOptions, serve  # livekit comes with it: seconds
+
     try:
         asyncio.run(serve(settings, ServeOptions(agent=agent, dev=dev, local_callers=local_callers)))
     except (AgentNotFound, WrongSetting) as exc:

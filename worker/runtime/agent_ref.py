@@ -8,12 +8,14 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from livekit.agents import AgentServer, JobContext, JobProcess
+if TYPE_CHECKING:
+    from livekit.agents import AgentServer, JobContext, JobProcess
 
-Entrypoint = Callable[[JobContext], Awaitable[None]]
-Setup = Callable[[JobProcess], Any]
+# livekit takes seconds to import: the command line says what is wrong with a setting before that.
+Entrypoint = Callable[["JobContext"], Awaitable[None]]
+Setup = Callable[["JobProcess"], Any]
 
 SHIPPED = "worker.runtime.shipped_agent:entrypoint"
 
@@ -51,6 +53,8 @@ def load_agent(ref: str) -> UserAgent:
     found = getattr(module, name, None)
     if found is None:
         raise AgentNotFound(f"--agent {ref!r}: module {module_name!r} has no {name!r}")
+    from livekit.agents import AgentServer  # the agent's own module has imported it by now
+
     if isinstance(found, AgentServer):
         return _of_server(ref, found)
     if not inspect.iscoroutinefunction(found):
