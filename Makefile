@@ -18,7 +18,7 @@ BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint types unit bench drill docs docs-check lock clean
+.PHONY: help setup demo test lint types unit bench sim drill docs docs-check lock clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -78,7 +78,10 @@ unit: setup ## the quick tests alone
 	$(PYTEST) tests/unit tests/contract $(ARGS)
 
 bench: setup ## measure: guard, first chunk, fan-out, folding, limits, each beside its floor or peer
-	$(BIN)/python -m pytest -q -s --timeout 600 tests/benchmarks $(ARGS)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+sim: setup ## put simulated fleets through every fault on virtual time; ARGS=--write keeps the table in docs/engine.md
+	$(BIN)/python -m tests.simulation $(ARGS)
 
 drill: setup ## an outage under load, three variants side by side, e.g. ARGS="--scenario hang --sessions 40"
 	@$(BIN)/supervisor drill $(ARGS)
