@@ -133,7 +133,7 @@ def _decide(ctx: Context, record: KeyEvidence, part: WorkerTarget) -> None:
         _condemn(ctx, record)
     elif users - set(fresh):
         # Somebody else has the same key: his probe tells at once whose fault it is.
-        suspicion.start(ctx, part.target)
+        suspicion.start(ctx, part.target, part.fp, part.worker.id)
 
 
 def _condemn(ctx: Context, record: KeyEvidence) -> None:

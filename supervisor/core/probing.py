@@ -6,12 +6,11 @@ its permit a second after its deadline and counts as nothing; only probes lead o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from supervisor.core.context import Context
 from supervisor.core.effects import SendProbe
-from supervisor.core.state import EngineState, Probe, TargetRec, WorkerTarget
+from supervisor.core.state import EngineState, Probe, Suspicion, TargetRec, WorkerTarget
 from supervisor.core.stats import jittered
 from supervisor.core.transitions import Trigger
 from supervisor.wire.messages import ProbeResult
@@ -49,14 +48,22 @@ def over_cap(target: TargetRec, now_ms: int, share: float = 1.0) -> bool:
     return len(log) >= share * target.policy.probe_cap_per_hour
 
 
-def least_suspect(target: TargetRec, now_ms: int, failed: Sequence[str]) -> WorkerTarget | None:
+def least_suspect(target: TargetRec, now_ms: int, doubt: Suspicion) -> WorkerTarget | None:
     """The worker whose word adds most: one that has not seen the trouble itself, nor probed already."""
+    failed, fp, refused = doubt.failed, doubt.fp, doubt.refused
     n = target.v.probes_sent
     parts = _able(target, now_ms)
     order = {part.worker.id: (i - n) % len(parts) for i, part in enumerate(parts)}
     return min(
         parts,
-        key=lambda p: (p.worker.id in failed, not p.worker.sessions, p.run + p.overdue, order[p.worker.id]),
+        key=lambda p: (
+            fp is not None and p.fp != fp,
+            p.worker.id == refused,
+            p.worker.id in failed,
+            not p.worker.sessions,
+            p.run + p.overdue,
+            order[p.worker.id],
+        ),
         default=None,
     )
 

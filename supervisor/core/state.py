@@ -78,11 +78,16 @@ class Probe:
 
 
 class Suspicion:
-    """Probes sent because of a short run. failed: workers whose probe failed, in order."""
+    """Probes sent because of a short run, or of a refused key.
 
-    __slots__ = ("failed", "next_at_ms", "started_at_ms", "tries")
+    failed: workers whose probe failed, in order. fp, refused: the key in doubt and who was refused (else None, "").
+    """
 
-    def __init__(self, started_at_ms: int) -> None:
+    __slots__ = ("failed", "fp", "next_at_ms", "refused", "started_at_ms", "tries")
+
+    def __init__(self, started_at_ms: int, fp: str | None = None, refused: str = "") -> None:
+        self.fp = fp
+        self.refused = refused
         self.started_at_ms = started_at_ms
         self.next_at_ms = started_at_ms
         self.failed: list[str] = []

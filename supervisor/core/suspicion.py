@@ -35,10 +35,13 @@ def consider(ctx: Context, target: TargetRec) -> None:
     start(ctx, target)
 
 
-def start(ctx: Context, target: TargetRec) -> None:
-    """Begin now; the first probe goes out with this step. At most one suspicion every 10 s."""
+def start(ctx: Context, target: TargetRec, fp: str | None = None, refused: str = "") -> None:
+    """Begin now, at most every 10 s; the first probe goes out with this step.
+
+    With a refused key in doubt, others that hold it are asked.
+    """
     if target.suspicion is None and ctx.now_ms >= target.suspect_next_ms:
-        target.suspicion = Suspicion(ctx.now_ms)
+        target.suspicion = Suspicion(ctx.now_ms, fp, refused)
         target.suspect_next_ms = ctx.now_ms + target.policy.suspect_every_ms
         advance(ctx, target)
 
@@ -56,7 +59,7 @@ def advance(ctx: Context, target: TargetRec) -> None:
         if ctx.now_ms >= target.suspect_next_ms and ctx.now_ms >= doubt.next_at_ms + policy.suspect_every_ms:
             target.suspicion = None  # it failed to convince: look again
     elif ctx.now_ms >= doubt.next_at_ms:
-        part = probing.least_suspect(target, ctx.now_ms, doubt.failed)
+        part = probing.least_suspect(target, ctx.now_ms, doubt)
         if part is None or probing.over_cap(target, ctx.now_ms, _SHARE_OF_CAP):
             target.suspicion = None
             return
@@ -64,7 +67,8 @@ def advance(ctx: Context, target: TargetRec) -> None:
         # A healthy target answers a minimal request in about the time of its first output.
         overdue_ms = target.overdue_ms or round(policy.overdue_share * policy.first_output_ms)
         budget = min(policy.probe_budget_ms, max(policy.suspect_budget_ms, overdue_ms + overdue_ms // 2))
-        reason = f"{target.fleet_run} attempts in a row failed"
+        run = f"{target.fleet_run} attempts in a row failed"
+        reason = run if doubt.fp is None else f"the key {doubt.fp or '(unknown)'} was refused"
         probing.send(ctx, target, part, "suspicion", budget, reason)
 
 

@@ -91,6 +91,10 @@ class Fleet:
     def since_ms(self) -> float:
         return self.clock.now - BEGIN_MS
 
+    def silent(self) -> int:
+        """Turns that found no target that answered."""
+        return sum(worker.silent for worker in self.workers.values())
+
     def feed(self, item: Input) -> None:
         self.state, effects = engine.step(self.state, item, int(self.clock.now))
         for effect in effects:
@@ -115,6 +119,8 @@ class Fleet:
             self.noted.events.append(effect.event)
 
     def _send(self, message: Report | ProbeResult) -> None:
+        if self.workers[message.worker].deaf:
+            return
         if isinstance(message, ProbeResult):
             self.clock.after(PUSH_MS, self.feed, ProbeEnded(message))
             return

@@ -113,6 +113,7 @@ class Worker:
         self.rules: dict[str, Rule] = {}
         self.router = Router(self.held)
         self.broken: set[str] = set()
+        self.deaf = False  # reaches Redis no more
         self.skew_ms = 0.0
         self.boot, self.seq, self.n = "boot-1", 0, 0
         self.due = False
