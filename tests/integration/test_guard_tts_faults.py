@@ -36,7 +36,7 @@ class Rig:
     def __init__(self, sim: SimulatorServer, session: aiohttp.ClientSession) -> None:
         self.sim = sim
         self.link = NotedLink()
-        self.link.deadlines(CARTESIA, GROQ, first_output_ms=600, stall_ms=500)
+        self.link.deadlines(CARTESIA, GROQ, first_output_ms=1500, stall_ms=700)
         self.cartesia = cartesia.TTS(api_key="key", base_url=sim.base_url("cartesia"), http_session=session)
         self.groq = groq.TTS(api_key="key", base_url=sim.base_url("groq"), http_session=session)
         self.tts = GuardedTTS([self.cartesia, self.groq], self.link)

@@ -90,8 +90,8 @@ def all_right(call: Call, turns: int) -> None:
 
 
 async def test_healthy_providers(call: Call) -> None:
-    await call.caller.run(turns=2)
-    all_right(call, 2)
+    await call.caller.run(turns=1)
+    all_right(call, 1)
     assert {end for _, end in call.link.ends()} == {"ok"}
 
 

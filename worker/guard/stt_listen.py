@@ -389,7 +389,7 @@ class Listening:
             self._attempt.abandoned()
             self._attempt = None
             self._turn = None
-        self.tape.answered()
+        self.tape.forget()
 
     def _complain(self, clock: float) -> None:
         """Tell the session that a caller is not understood: once as unrecoverable, then only for the record."""

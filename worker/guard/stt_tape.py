@@ -99,7 +99,7 @@ class Tape:
         first = next((item.at_s for item in self._items if item.loud), None)
         if first is None:
             return []
-        return [item for item in self._items if item.at_s + item.seconds > first - PRE_ROLL_S]
+        return [item for item in self._items if item.at_s + item.seconds > first - PRE_ROLL_S + 0.001]
 
     def answered(self, end_s: float | None = None) -> None:
         """A final transcript came: forget what it covers. `end_s`: where its last word ended, when that is known.
@@ -138,5 +138,6 @@ class Tape:
         item = self._items.popleft()
         self._held_s -= item.seconds
         if item.loud:
-            self.speech_s = max(0.0, self.speech_s - item.seconds)
+            left = self.speech_s - item.seconds
+            self.speech_s = left if left > 1e-6 else 0.0
         return item

@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-from livekit.agents import APIConnectOptions, tts, utils
+import structlog
+from livekit.agents import APIConnectionError, APIConnectOptions, APIError, tts, utils
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
 
 from supervisor.core.admission import Route
@@ -27,6 +28,8 @@ from worker.guard.tts_speech import Speech, TtsChild
 from worker.guard.tts_voice import AnyTTS
 from worker.guard.voices import VoiceTable, take_voice_of
 from worker.link.api import Link
+
+log = structlog.stdlib.get_logger("worker.guard")
 
 
 class _VoiceGuard(Guard[AnyTTS]):
@@ -138,7 +141,9 @@ class GuardedTTS(tts.TTS[Any]):
         return GuardedChunkedStream(self, text, conn_options)
 
     def prewarm(self) -> None:
-        self._next().plugin.prewarm()
+        """Open the connections of the two best: the second is needed when nobody has time for a handshake."""
+        for child in self._guard.route()[:2]:
+            child.plugin.prewarm()
 
     def _set_expressive(self, enabled: bool) -> None:
         super()._set_expressive(enabled)
@@ -179,6 +184,17 @@ class GuardedTTS(tts.TTS[Any]):
         self.emit("metrics_collected", *args)
 
 
+async def _say(speech: Speech) -> None:
+    """Run it. Only `APIError` gets out: the session takes anything else for a bug of its own."""
+    try:
+        await speech.run()
+    except APIError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as said above
+        log.error("speaking broke", action="guard.tts.broke", error=type(error).__name__)
+        raise APIConnectionError("the guarded stream broke", retryable=False) from None
+
+
 class GuardedSynthesizeStream(tts.SynthesizeStream):
     """A segment spoken as its text comes."""
 
@@ -203,7 +219,7 @@ class GuardedSynthesizeStream(tts.SynthesizeStream):
         speech = Speech(self._guarded, output_emitter, on_sent=self._mark_started)
         feeding = asyncio.create_task(self._feed(speech), name="guard.tts.feed")
         try:
-            await speech.run()
+            await _say(speech)
         finally:
             await utils.aio.cancel_and_wait(feeding)
 
@@ -242,7 +258,7 @@ class GuardedChunkedStream(tts.ChunkedStream):
         speech = Speech(self._guarded, output_emitter)
         speech.script.push(self.input_text)
         speech.script.ended = True
-        await speech.run()
+        await _say(speech)
         output_emitter.flush()
 
     async def _metrics_monitor_task(self, event_aiter: AsyncIterable[tts.SynthesizedAudio]) -> None:

@@ -28,8 +28,9 @@ AUDIBLE_PEAK: Final = 33
 """Of 32768, -60 dBFS: below every voice and above dither, so nothing that can be heard counts as silence."""
 MAX_HELD_S: Final = 1.0
 """More audio than this without a time means that times are late or missing: half-said words are the lesser evil."""
-GRACE_S: Final = 0.25
-"""How long the first sound may wait for the first word time; providers send it with the first chunks."""
+GRACE_S: Final = 0.12
+"""How long the first sound may wait for the first word time: providers send it with the first chunks, and what a
+caller waits for at the beginning of an answer weighs more than a first word said twice after a failure in it."""
 WORD_ROOM_S: Final = 0.08
 """No word is shorter: audio that ends sooner than this after its last known word, with words left, was cut."""
 _EPSILON_S: Final = 0.005
@@ -143,7 +144,7 @@ class Track:
 
     def owes(self) -> bool:
         """Whether the voice is in the middle of a sentence, as far as its times tell."""
-        return self.timed and not self._script.ends_sentence(self.known_to)
+        return self.timed and self.as_written and not self._script.ends_sentence(self.known_to)
 
     def _note(self, piece: Timed) -> None:
         self.known_to, found = self._script.after(self.known_to, piece.text)
@@ -168,7 +169,7 @@ class Track:
         if self.sentences or not self._expects_times:
             return received
         waited_s = now_mono - self._audible_at_mono
-        return received if waited_s >= GRACE_S or received > MAX_HELD_S else 0.0
+        return received if waited_s >= GRACE_S - _EPSILON_S or received > MAX_HELD_S else 0.0
 
     def _take(self, limit_s: float) -> Pcm | None:
         wanted = round(limit_s * self._rate) - self._out_samples
