@@ -9,6 +9,7 @@ from livekit.agents import llm as lk_llm
 from livekit.plugins import groq, openai
 
 from worker.guard.llm import GuardedLLM
+from worker.guard.routing import HedgeBudget
 from worker.link.embedded import EmbeddedLink
 from worker.link.settings import LinkSettings
 from worker.recovery import setup_error_handling
@@ -27,6 +28,7 @@ class VariantBuilder:
         self._variant, self._simulator, self._worker = variant, simulator.rstrip("/"), worker
         self._settings = load_settings()
         self._link: EmbeddedLink | None = None
+        self._hedges = HedgeBudget()  # one a process, however many sessions it holds
 
     async def __aenter__(self) -> Self:
         if self._variant == "guarded":
@@ -55,7 +57,7 @@ class VariantBuilder:
         if self._variant == "upstream":
             return lk_llm.FallbackAdapter(models)
         assert self._link is not None  # noqa: S101  # entered above
-        return GuardedLLM(models, link=self._link, session=session)
+        return GuardedLLM(models, link=self._link, session=session, hedges=self._hedges)
 
     def guard(self, session: AgentSession[Any]) -> None:
         """Ours also recovers inside the session; the others are left as upstream leaves them."""

@@ -221,9 +221,10 @@ class Guard(Generic[P]):
 
     def picture(self) -> Route:
         """The route as `supervisor.core.admission` has it, with whether it is panic."""
-        return self._router.route(
-            self.link.rules.by_target, self.session, self.session_started_at_ms, self.clock()
-        )
+        rules = self.link.rules
+        # Verdicts are dated by Redis: the call's begin is compared with them on the same clock.
+        started_at_ms = self.session_started_at_ms + rules.clock_offset_ms
+        return self._router.route(rules.by_target, self.session, started_at_ms, self.clock())
 
     def turn(self) -> Turn[P]:
         """The next turn begins now."""
