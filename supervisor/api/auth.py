@@ -11,6 +11,7 @@ Rules, held by tests:
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -96,6 +97,7 @@ class TokenBook:
         self._settings = settings
         self._known: _Known | None = None
         self._next_read_mono = 0.0
+        self._reading = asyncio.Lock()
         self._closed_for_good = False
         admin = settings.admin_token
         self._own: dict[str, Principal] = {}
@@ -114,22 +116,21 @@ class TokenBook:
         return self._closed_for_good
 
     async def _read(self) -> _Known:
-        now = time.monotonic()
-        known = self._known
-        if known is not None and now < self._next_read_mono:
-            return known
-        if known is None and now < self._next_read_mono:
-            raise redis_down()
-        self._next_read_mono = now + CACHE_S
-        try:
-            records = await self._records.tokens()
-            at_ms = await self._records.now_ms()
-        except _REDIS_ERRORS:
-            if known is None:
-                raise redis_down() from None
-            return known
-        self._known = known = _Known(tuple(records), at_ms, time.monotonic())
-        return known
+        if self._known is not None and (self._reading.locked() or time.monotonic() < self._next_read_mono):
+            return self._known
+        # One reads, all others of the first moment wait for it.
+        async with self._reading:
+            if time.monotonic() >= self._next_read_mono:
+                try:
+                    records = await self._records.tokens()
+                    at_ms = await self._records.now_ms()
+                    self._known = _Known(tuple(records), at_ms, time.monotonic())
+                except _REDIS_ERRORS:
+                    pass  # what was known holds on; who knows nothing yet says so below
+                self._next_read_mono = time.monotonic() + CACHE_S
+            if self._known is None:
+                raise redis_down()
+            return self._known
 
     async def principal_of(self, token: str) -> Principal | None:
         """Whose token this is, or None. Raises `Problem` when Redis never said which tokens there are."""
