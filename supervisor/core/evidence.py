@@ -27,13 +27,13 @@ class Finding(NamedTuple):
 class Quorum(NamedTuple):
     """Who is bad on a target among the workers active on it.
 
-    lone: only one worker is active although others that have calls could use it, and none of them has
-    confirmed by a probe: what this one worker sees may be its own trouble.
+    narrow: at least as many workers that have calls could use it and do not, and none of them has confirmed by
+    a probe: what the active ones see may be their own trouble (it is they who moved here from another target).
     """
 
     bad: tuple[WorkerTarget, ...]
     active: int
-    lone: bool
+    narrow: bool
 
     @property
     def met(self) -> bool:
@@ -87,11 +87,12 @@ def quorum(
         if part is not None and worker not in names:
             bad.append(part)
             names.add(worker)
-    lone = len(names) == 1 and any(
-        p.worker.id not in names and p.worker.sessions and not p.worker.draining and p.worker.live(now_ms)
+    outside = sum(
+        1
         for p in target.workers.values()
+        if p.worker.id not in names and p.worker.sessions and not p.worker.draining and p.worker.live(now_ms)
     )
-    return Quorum(tuple(bad), len(names), lone)
+    return Quorum(tuple(bad), len(names), 0 < outside >= len(names))
 
 
 def noise(target: TargetRec) -> float:
@@ -233,4 +234,4 @@ def _widespread(target: TargetRec, now_ms: int, slots: int, share: float) -> boo
         if ok + faults:
             having += 1
             saw += faults >= share * (ok + faults) and faults > 0
-    return 2 * saw > having
+    return 2 * saw > having and not quorum(target, now_ms).narrow

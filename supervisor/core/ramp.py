@@ -30,6 +30,7 @@ def begin(ctx: Context, target: TargetRec, trigger: Trigger, reason: str) -> Non
     target.clean = target.totals.now()
     target.ramp_faulty.clear()
     target.suspicion = None
+    target.suspect_next_ms = ctx.now_ms
     suspicion.break_run(target)
     for part in target.workers.values():
         part.run = part.run_first = 0
@@ -48,7 +49,7 @@ def judge(ctx: Context, target: TargetRec) -> None:
         return
     quorum = ev.quorum(target, ctx.now_ms, failed_probes=proved, ramp=True)
     widely = len(target.ramp_faulty) >= target.policy.ramp_workers
-    if widely or (quorum.met and not (quorum.lone and not proved)):
+    if widely or (quorum.met and not quorum.narrow):
         target.v.level += 1
         verdicts.condemn(ctx, target, Trigger.RAMP_FAILED, finding, quorum)
 

@@ -204,9 +204,9 @@ class TargetRec:
         "born_at_ms", "clean", "first_output_ms", "first_seq", "hedge_ms", "held_at_ms", "hist_new",
         "hist_old", "id", "in_flight", "kinds", "kinds_total", "last_prober", "late", "learnt_at_ms",
         "model", "order", "overdue", "overdue_ms", "overdue_run", "p50_ms", "p95_ms", "policy", "probe",
-        "probe_log", "provider", "published", "published_at_ms", "ramp_faulty", "refuted", "role", "run",
-        "run_at_ms", "run_before", "run_first", "run_from_ms", "run_started", "slow_bits", "slow_bucket",
-        "suspect_next_ms", "suspicion", "totals", "v", "w10", "w60", "watched", "workers",
+        "probe_log", "provider", "published", "published_at_ms", "ramp_faulty", "refuted", "refuted_at_ms",
+        "role", "run", "run_at_ms", "run_before", "run_first", "run_from_ms", "run_started", "slow_bits",
+        "slow_bucket", "suspect_next_ms", "suspicion", "totals", "v", "w10", "w60", "watched", "workers",
     )  # fmt: skip
 
     def __init__(self, id_: str, policy: Policy, now_ms: int) -> None:
@@ -256,6 +256,7 @@ class TargetRec:
         self.suspicion: Suspicion | None = None
         self.suspect_next_ms = 0
         self.refuted = 0
+        self.refuted_at_ms = 0
         self.clean = Counts()  # totals when the newest ramp began: what was before it is no evidence any more
         self.ramp_faulty: set[str] = set()
         self.watched = False  # first outputs matter at once: a key is in doubt, or calls come in panic

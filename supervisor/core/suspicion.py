@@ -30,7 +30,7 @@ def consider(ctx: Context, target: TargetRec) -> None:
     # Local breakers may have stopped the traffic: what comes now counts, not what came before.
     usual, newest = attempts_per_s(target, now), target.w10.last(4, target.totals).started / 2.0
     quiet = usual < policy.suspect_rate or newest < min(policy.suspect_rate, usual / 2)
-    if not quiet and not quorum(target, now).lone:
+    if not quiet and not quorum(target, now).narrow:
         return
     start(ctx, target)
 
@@ -114,6 +114,7 @@ def on_good(ctx: Context, target: TargetRec) -> None:
     policy = target.policy
     strong = target.fleet_run >= policy.run_base
     target.suspicion = None
+    target.refuted_at_ms = ctx.now_ms
     # Refuted again and again while one worker goes on failing: ask less often, at most every five minutes.
     target.refuted = min(_REFUTED_CAP, target.refuted + 1) if strong else 0
     target.suspect_next_ms = ctx.now_ms + policy.suspect_every_ms * 2**target.refuted

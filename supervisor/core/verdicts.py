@@ -17,7 +17,8 @@ from supervisor.core.transitions import Trigger
 from supervisor.wire.vocabulary import State
 
 FLAG_MS: Final = 30_000  # how long a worker stays flagged without new reason
-LONE_MS: Final = 10_000  # how long a lone worker's run waits for a probe by another one
+LONE_MS: Final = 10_000  # how long a run seen by few waits for a probe by another worker
+REFUTED_MS: Final = 60_000  # and how long a good one holds against them
 _JUDGED = frozenset({State.HEALTHY, State.DEGRADED, State.LIMITED})
 
 
@@ -39,7 +40,7 @@ def judge(ctx: Context, target: TargetRec) -> None:
     if finding is None:
         return
     quorum = ev.quorum(target, ctx.now_ms, failed_probes=proved, by_share=by_share)
-    if quorum.met and not _alone(ctx, target, quorum):
+    if quorum.met and not _unconfirmed(ctx, target, quorum):
         condemn(ctx, target, Trigger.CONDEMN, finding, quorum)
 
 
@@ -100,10 +101,11 @@ def watch_workers(ctx: Context, target: TargetRec) -> None:
         flag(ctx, target, (part,), finding)
 
 
-def _alone(ctx: Context, target: TargetRec, quorum: Quorum) -> bool:
-    """A lone worker's word waits for a probe by another; where none can be had, it is taken after a while."""
-    if not quorum.lone:
+def _unconfirmed(ctx: Context, target: TargetRec, quorum: Quorum) -> bool:
+    """A narrow quorum waits for a probe by another worker; where none can be had, it is taken after a while."""
+    if not quorum.narrow:
         return False
-    if target.refuted:
+    refuted = target.refuted_at_ms
+    if refuted and ctx.now_ms < max(refuted + REFUTED_MS, target.suspect_next_ms + LONE_MS):
         return True
     return ctx.now_ms - target.run_from_ms < LONE_MS

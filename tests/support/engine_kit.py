@@ -138,6 +138,13 @@ class Rig:
             n += 1
         return n
 
+    def answer_by(self, good: set[str], fault: FaultKind) -> None:
+        """End every probe under way: well for these workers, with this fault for the others."""
+        while self.probes:
+            order = self.probes.pop(0)
+            how = None if order.worker in good else fault
+            self.send(ProbeEnded(ProbeResult(order.worker, order.id, order.target, how, 100, 200)))
+
     # --- shortcuts
 
     def condemn(self, target: str = ONE) -> None:
@@ -175,3 +182,17 @@ class Rig:
 def again(report: Report, **changes: object) -> Report:
     """The same report with some fields changed."""
     return msgspec.structs.replace(report, **changes)
+
+
+def spread(rig: Rig, n: int, kind: FaultKind = FaultKind.SERVER, step_ms: int = 50) -> None:
+    """Faults one after the other, worker by worker; probes are never answered."""
+    for i in range(n):
+        rig.now += step_ms
+        rig.fail(f"w{i % len(rig.sessions)}", kind=kind)
+
+
+def busy(rig: Rig, seconds: int = 10, each: int = 5) -> None:
+    for _ in range(seconds):
+        for worker in rig.sessions:
+            rig.ok(worker, n=each)
+        rig.wait(1.0)
