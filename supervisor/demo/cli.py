@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import signal
 import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from supervisor.cli.values import parse_duration
 from supervisor.demo.audio_drill import FAULTS, ROLES, AudioPlan, cases, run_audio_drill
 from supervisor.demo.demo import DemoPlan, run_demo
 from supervisor.demo.drill import SCENARIOS, VARIANTS, DrillPlan, run_drill
@@ -23,18 +23,8 @@ from supervisor.demo.processes import StartFailed
 from supervisor.demo.report import render_report
 from supervisor.demo.view import Picture, render
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?\Z")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _err = Console(stderr=True)
 T = TypeVar("T")
-
-
-def parse_duration(text: str) -> float:
-    """`90`, `90s`, `1.5m`, `1h` → seconds. Raises `typer.BadParameter`."""
-    found = _DURATION.match(text.strip())
-    if not found:
-        raise typer.BadParameter("write a number with ms, s, m or h, e.g. 60s")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def _fail(line: str) -> NoReturn:

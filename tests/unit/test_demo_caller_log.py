@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-import typer
-
 from supervisor.demo.caller_log import CallerLog
-from supervisor.demo.cli import parse_duration
 
 
 def test_a_half_written_line_waits_for_its_rest(tmp_path: Path) -> None:
@@ -41,16 +37,3 @@ def test_a_caller_who_left_is_no_longer_shown(tmp_path: Path) -> None:
     log = CallerLog(path)
     log.read()
     assert log.doing == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("60s", 60), ("1.5m", 90), ("1h", 3600), ("500ms", 0.5)]
-)
-def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "soon", "-5s", "5 parsecs"])
-def test_other_durations_are_refused_with_an_example(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="60s"):
-        parse_duration(text)
