@@ -79,8 +79,9 @@ async def _demo(plan: DemoPlan, as_json: bool) -> dict[str, Any]:
 def drill(
     scenario: Annotated[str, typer.Option(help=", ".join(SCENARIOS))] = "status-503",
     sessions: Annotated[
-        int, typer.Option(min=0, max=400, help="text sessions (40); with --audio calls in a wave (16)")
-    ] = 0,
+        int | None,
+        typer.Option(min=4, max=400, help="text sessions (40), or with --audio calls in a wave (16)"),
+    ] = None,
     variant: Annotated[
         list[str] | None, typer.Option(help="only these of plain, upstream, guarded (repeat it)")
     ] = None,
