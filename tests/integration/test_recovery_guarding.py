@@ -12,9 +12,10 @@ from tests.support.noted_link import NotedLink
 from tests.support.sessions import text_call
 from tests.support.waiting import wait_until
 from worker.guard.llm import GuardedLLM
+from worker.guard.stt import GuardedSTT
 from worker.recovery import setup_error_handling
 from worker.simulator import Options, SimulatorServer
-from worker.simulator.plugins import groq_llm, openai_llm
+from worker.simulator.plugins import groq_llm, groq_stt, openai_llm
 
 GROQ = "llm:groq:llama-3.3-70b-versatile"
 OPENAI = "llm:openai:gpt-4.1-mini"
@@ -155,4 +156,17 @@ async def test_realtime_models_are_only_observed(sim: SimulatorServer) -> None:
     manager = setup_error_handling(session, own_voice=False)
     assert session.llm is model
     assert manager.get_error_stats()["realtime"] == 0
+    await manager.aclose()
+
+
+async def test_a_recogniser_that_does_not_stream(sim: SimulatorServer, link: NotedLink) -> None:
+    """It needs a VAD; without one the session is as livekit would have it, and says so itself."""
+    session: AgentSession[Any] = AgentSession(stt=groq_stt(sim.url), llm=groq_llm(sim.url))
+    manager = setup_error_handling(session, link=link, own_voice=False)
+    assert isinstance(session.stt, GuardedSTT)
+    await manager.aclose()
+    session = AgentSession(stt=groq_stt(sim.url), llm=groq_llm(sim.url), vad=None)
+    manager = setup_error_handling(session, link=link, own_voice=False)
+    assert not isinstance(session.stt, GuardedSTT)
+    assert isinstance(session.llm, GuardedLLM)
     await manager.aclose()

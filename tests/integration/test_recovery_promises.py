@@ -188,7 +188,7 @@ async def test_detailed_error_logging_with_emojis(sim: SimulatorServer) -> None:
     texts = [str(line["event"]) for line in lines if str(line["action"]).startswith("recovery.")]
     for expected in (
         "🚨 LLM error: authentication",
-        "🔍 Error source: unknown",
+        "🔍 Error source: llm:groq:llama-3.3-70b-versatile",
         "🔄 Error count for llm: 1/3",
         "🔄 Attempting LLM error recovery...",
         "✅ LLM fallback message delivered",

@@ -63,10 +63,15 @@ class ErrorCounters:
         own = self._own(role, kind) if kind is not None else None
         return own if own is not None else self._limits.get(role.value, self._default)
 
-    def error(self, role: Role, kind: FaultKind, turn: int) -> Count:
-        """One more error of this role in this turn of the caller's."""
+    def note(self, role: Role, kind: FaultKind) -> Count:
+        """An error that no service is blamed for: in the totals, not in the row."""
         self.total[role] += 1
         self.by_kind.setdefault(role, Counter())[kind] += 1
+        return Count(0, self.limit(role, kind))
+
+    def error(self, role: Role, kind: FaultKind, turn: int) -> Count:
+        """One more error of this role in this turn of the caller's."""
+        self.note(role, kind)
         key = self._key(role, kind)
         new = self._last_turn.get(role) != turn
         self._last_turn[role] = turn

@@ -119,8 +119,8 @@ class SessionGuard:
         cast("Any", self.session.current_agent).update_options(stt=component)
         return True
 
-    async def release(self) -> None:
-        """Put back what was there before, and let go of link and plugins (they stay their owners')."""
+    def restore(self) -> None:
+        """Put back what was there before."""
         if self._stt_timer is not None:
             self._stt_timer.cancel()
         for event, handler in (
@@ -133,9 +133,13 @@ class SessionGuard:
             if getattr(owner, slot, None) is guard:
                 setattr(owner, slot, before)
         self._restore.clear()
+        self._installed = False
+
+    async def release(self) -> None:
+        """The same, and let go of link and plugins (they stay their owners')."""
+        self.restore()
         made = [guard for _, guard in self._made.values()]
         self._made.clear()
-        self._installed = False
         for guard in made:
             if getattr(guard, "owns_plugins", True) is False or isinstance(guard, GuardedLLM):
                 await guard.aclose()

@@ -37,6 +37,7 @@ from worker.recovery.watch import SessionWatch
 from worker.settings import WorkerSettings
 
 PUBLISH_EVERY_S: Final = 5.0
+FAULT_AGE_S: Final = 10.0
 _SHOWN: Final = (Role.LLM, Role.TTS, Role.STT)
 
 
@@ -178,7 +179,7 @@ class ErrorRecoveryManager:
             options=self.options,
             lines=self._lines,
             spawn=self._spawn,
-            source=lambda role: self.link.targets.get(role.value, "unknown"),
+            source=self._source,
         )
         if self.options.guard:
             guard.install()
@@ -254,6 +255,8 @@ class ErrorRecoveryManager:
         self._lines.info("stats", f"Session error statistics: {stats}", **fields)
         if total := sum(stats.values()):
             self._lines.info("total", f"Total errors encountered: {total}", total=total)
+        if self._guard is not None:
+            self._guard.restore()  # at once: the session may be started again before our tasks have ended
         with contextlib.suppress(RuntimeError):
             # Kept by the loop, not by us: it ends our own tasks.
             self._closing_task = asyncio.get_running_loop().create_task(self.aclose(), name="recovery-close")
@@ -323,6 +326,11 @@ class ErrorRecoveryManager:
         if self._failed:
             return "failed"
         return "recovered" if responder is not None and responder.apologies else "ok"
+
+    def _source(self, role: Role) -> str:
+        """Which target an error came from: the one that failed last, else the one that served last."""
+        noted = self.link.last_fault(role, time.monotonic() - FAULT_AGE_S)
+        return noted.target if noted is not None else self.link.targets.get(role.value, "unknown")
 
     def _by_kind(self) -> dict[str, dict[str, int]]:
         return {

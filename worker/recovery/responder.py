@@ -23,6 +23,8 @@ from worker.recovery.speaker import Speaker
 
 OWN_WORDS_S: Final = 1.2
 """How long our own words may take to sound before a recording is played instead."""
+HANDOFF_LOOKS: Final = 20
+HANDOFF_LOOK_S: Final = 0.1
 TRANSFER_TIMEOUT_S: Final = 30.0
 FINAL_PLAYOUT_S: Final = 20.0
 
@@ -82,9 +84,8 @@ class Responder:
         name = role.value
         self._lines.warning("error", f"{name.upper()} error: {kind.value}", role=name, kind=kind.value)
         self._lines.info("source", f"Error source: {self._source(role)}", role=name)
-        count = self._counters.error(role, kind, self._watch.turn)
-        if not counts:
-            count = Count(0, count.limit)
+        counters = self._counters
+        count = counters.error(role, kind, self._watch.turn) if counts else counters.note(role, kind)
         self._lines.info("count", f"Error count for {name}: {count.count}/{count.limit}", role=name)
         decision = decide(Happened(role, kind), count, voice_dead=self._watch.tts_is_dead)
         if not self._said_enough(decision):
@@ -113,8 +114,13 @@ class Responder:
             return  # an answer came while we made up our mind
         self._lines.info("attempt", f"Attempting {name.upper()} error recovery...", role=name)
         handle = self._speak(event.text, final=final, recorded=decision.voice_dead)
-        if handle is None:
-            return
+        waits = HANDOFF_LOOKS
+        while handle is None:  # between two agents nobody can speak
+            if not waits or self._closing():
+                return
+            waits -= 1
+            await asyncio.sleep(HANDOFF_LOOK_S)
+            handle = self._speak(event.text, final=final, recorded=decision.voice_dead)
         if final:
             await self._give_up(handle)
         else:

@@ -1,0 +1,311 @@
+"""Text sessions in trouble: what ends them, who takes over, what is never a fault, and what users may do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from livekit.agents import Agent, function_tool, llm
+
+from supervisor.wire.messages import SessionInfo
+from supervisor.wire.vocabulary import FaultKind, Role
+from tests.support.noted_link import NotedLink
+from tests.support.sessions import text_call
+from tests.support.waiting import wait_until
+from worker.recovery import ErrorRecoveryManager, setup_error_handling
+from worker.recovery.phrases import shipped
+from worker.simulator import Options, SimulatorServer
+from worker.simulator.plugins import groq_llm, openai_llm
+
+_ERROR = (Role.LLM, FaultKind.SERVER)
+APOLOGIES, FINAL = set(shipped("en")["llm"]), set(shipped("en")["final"])
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[SimulatorServer]:
+    async with SimulatorServer(options=Options(answer_words=(12, 12))) as server:
+        yield server
+
+
+def hand_offs(session: Any) -> list[Any]:
+    return [item for item in session.history.items if item.type == "agent_handoff"]
+
+
+# ------------------------------------------------------------------ over the limit
+
+
+async def test_stay_gives_every_turn_the_final_message(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url), max_retries=0, on_exhausted="stay") as call:
+        assert {await call.ask(f"Question {n}") for n in range(3)} <= FINAL
+        sim.clear_faults()
+        assert await call.ask("Better?") not in FINAL
+        assert call.closed == []
+
+
+async def test_transfer_to_another_agent(sim: SimulatorServer) -> None:
+    given: list[Any] = []
+
+    async def hook(session: Any) -> Agent:
+        given.append(session)
+        return Agent(instructions="Colleague.", llm=openai_llm(sim.url))
+
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url), max_retries=0, on_exhausted="transfer", transfer=hook) as call:
+        assert await call.ask("Hello?") in FINAL
+        await wait_until(lambda: len(hand_offs(call.session)) == 2, "the colleague is on")
+        assert given == [call.session]
+        assert await call.ask("Who are you?") not in APOLOGIES | FINAL
+        assert (call.closed, call.manager.report().outcome) == ([], "transferred")
+
+
+@pytest.mark.parametrize("how", ["raises", "false"])
+async def test_a_transfer_that_fails_closes(sim: SimulatorServer, how: str) -> None:
+    def hook(_: Any) -> bool:
+        if how == "raises":
+            raise TypeError("mine")
+        return False
+
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url), max_retries=0, on_exhausted="transfer", transfer=hook) as call:
+        await call.ask("Hello?")
+        await wait_until(lambda: call.closed, "the session closes")
+
+
+# ------------------------------------------------------------------ handlers in a call
+
+
+@pytest.mark.parametrize("style", ["hangs", "hangs in a thread", "raises"])
+async def test_a_bad_handler_costs_a_call_nothing(sim: SimulatorServer, style: str) -> None:
+    release = threading.Event()
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url)) as call:
+        if style == "hangs":
+
+            @call.manager.on("error")
+            async def hang(_: Any) -> None:
+                await asyncio.Event().wait()
+
+        elif style == "raises":
+
+            @call.manager.on("error")
+            def fail(_: Any) -> None:
+                raise TypeError("mine")
+
+        else:
+            call.manager.on("error", lambda _: release.wait(30))
+        said = [await call.ask(f"Question {n}") for n in range(3)]
+        release.set()
+        assert set(said) <= APOLOGIES
+        sim.clear_faults()
+        assert await call.ask("And now?") not in APOLOGIES
+
+
+async def test_a_handler_may_take_care_of_it_alone(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    seen: list[Any] = []
+    async with text_call(groq_llm(sim.url)) as call:
+
+        @call.manager.on("llm")
+        def mine(event: Any) -> None:
+            seen.append(event.kind)
+            event.ignore()
+
+        await call.ask("Hello?", answers=0)
+        await wait_until(lambda: seen, "the handler is asked")
+        assert call.manager.report().apologies == 0
+
+
+# ------------------------------------------------------------------ what is a fault, and what is none
+
+
+async def test_an_empty_answer_goes_to_the_next_model(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "empty")
+    async with text_call(llm.FallbackAdapter([groq_llm(sim.url), openai_llm(sim.url)])) as call:
+        assert await call.ask("Hello?") not in APOLOGIES
+        assert call.manager.get_error_stats()["handled"] == {"llm": {"empty": 1}}
+
+
+async def test_an_empty_answer_of_the_last_model_is_apologised_for(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "empty")
+    async with text_call(groq_llm(sim.url)) as call:
+        assert await call.ask("Hello?") in APOLOGIES
+        assert call.manager.get_error_stats()["by_kind"] == {"llm": {"empty": 1}}
+
+
+class Filtered(Agent):
+    """An agent of the user's own that lets nothing of the answer through."""
+
+    async def llm_node(self, chat_ctx: Any, tools: Any, model_settings: Any) -> AsyncIterator[str]:
+        del chat_ctx, tools, model_settings
+        yield ""
+
+
+async def test_an_agent_that_filters_everything_away_is_not_silent(sim: SimulatorServer) -> None:
+    async with text_call(groq_llm(sim.url), agent=Filtered(instructions="")) as call:
+        assert await call.ask("Hello?") in APOLOGIES
+        assert call.manager.get_error_stats()["by_kind"] == {"llm": {"empty": 1}}
+
+
+class Quiet(Agent):
+    """Its tool needs no answer."""
+
+    def __init__(self) -> None:
+        super().__init__(instructions="Quiet.")
+        self.ran = 0
+
+    @function_tool()
+    async def hangup(self) -> None:
+        """Nothing to say about it."""
+        self.ran += 1
+
+
+async def test_turns_of_tools_alone_are_no_faults(sim: SimulatorServer) -> None:
+    agent = Quiet()
+    async with text_call(groq_llm(sim.url), agent=agent) as call:
+        await call.ask("Please use tool hangup", answers=0)
+        await wait_until(lambda: agent.ran == 1, "the tool ran")
+        await wait_until(lambda: call.session.agent_state == "listening", "the turn is over")
+        assert call.manager.get_error_stats()["total"] == 0
+        assert call.manager.report().apologies == 0
+
+
+async def test_interruptions_are_no_faults(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "hang")
+    async with text_call(groq_llm(sim.url)) as call:
+        running = asyncio.ensure_future(call.ask("Hello?", answers=0))
+        await wait_until(lambda: sim.requests(kind="chat"), "the model is asked")
+        await call.session.interrupt(force=True)
+        await running
+        assert call.manager.get_error_stats()["total"] == 0
+        assert call.said == []
+
+
+async def test_a_hanging_model_is_noticed_and_apologised_for(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "hang")
+    async with text_call(groq_llm(sim.url)) as call:
+        assert await call.ask("Hello?") in APOLOGIES
+        assert call.manager.get_error_stats()["by_kind"] == {"llm": {"first_output_timeout": 1}}
+        assert call.manager.report().longest_silence_s < 2.6
+
+
+class Stuck(Agent):
+    """An agent whose own code hangs."""
+
+    async def llm_node(self, chat_ctx: Any, tools: Any, model_settings: Any) -> AsyncIterator[str]:
+        del chat_ctx, tools, model_settings
+        await asyncio.Event().wait()
+        yield "never"
+
+
+async def test_an_agent_stuck_in_thinking_is_cured(sim: SimulatorServer) -> None:
+    agent = Stuck(instructions="")
+    async with text_call(groq_llm(sim.url), agent=agent, patience_s=0.3, stuck_after_s=0.6) as call:
+        assert await call.ask("Hello?") in APOLOGIES
+        assert call.manager.get_error_stats()["by_kind"] == {"llm": {"stalled": 1}}
+        assert call.session.agent_state != "thinking"
+
+
+class Slow(Agent):
+    """A tool that takes its time is no stuck agent."""
+
+    def __init__(self) -> None:
+        super().__init__(instructions="Slow.")
+        self.go = asyncio.Event()
+
+    @function_tool()
+    async def search(self) -> str:
+        """Search for long."""
+        await self.go.wait()
+        return "found"
+
+
+async def test_a_running_tool_is_not_stuck(sim: SimulatorServer) -> None:
+    agent = Slow()
+    async with text_call(groq_llm(sim.url), agent=agent, patience_s=0.1, stuck_after_s=0.2) as call:
+        running = asyncio.ensure_future(call.ask("Please use tool search"))
+        with pytest.raises(AssertionError):
+            await wait_until(lambda: call.said, "nothing is said while it searches", 1.0)
+        agent.go.set()
+        assert await running not in APOLOGIES
+
+
+# ------------------------------------------------------------------ languages, records, ends
+
+
+async def test_messages_in_the_callers_language(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url), language="de-DE") as call:
+        assert await call.ask("Hallo?") in shipped("de")["llm"]
+
+
+class Records(NotedLink):
+    def __init__(self) -> None:
+        super().__init__()
+        self.infos: list[SessionInfo] = []
+
+    def session(self, info: SessionInfo) -> None:
+        self.infos.append(info)
+
+
+async def test_the_session_is_recorded_and_its_end_too(sim: SimulatorServer) -> None:
+    link = Records()
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url), link=link) as call:
+        await wait_until(lambda: link.infos, "the session is published as it starts")
+        assert link.infos[0].ended_at_ms == 0
+        await call.ask("Hello?")
+        await call.session.aclose()
+        await wait_until(lambda: link.infos[-1].ended_at_ms, "its end is published")
+    last = link.infos[-1]
+    assert last.worker == "worker-under-test"
+    assert (last.turns, last.apologies, last.outcome) == (1, 1, "recovered")
+    assert "llm" in last.errors
+
+
+async def test_a_session_that_closes_while_recovering(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "hang")
+    async with text_call(groq_llm(sim.url)) as call:
+        running = asyncio.ensure_future(call.ask("Hello?", answers=0))
+        await wait_until(lambda: sim.requests(kind="chat"), "the model is asked")
+        closing = asyncio.ensure_future(call.session.aclose())
+        call.manager.error(*_ERROR)
+        await closing
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        call.manager.error(*_ERROR)
+        assert call.said == []
+
+
+async def test_set_up_again_after_the_session_has_closed(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url)) as call:
+        await call.session.aclose()
+        await wait_until(lambda: call.manager.over, "it is over")
+        again = setup_error_handling(call.session, own_voice=False)
+        call.session.output.transcription = call.sink
+        assert again is not call.manager
+        await cast("Any", call.session).start(Agent(instructions="Again."))
+        assert await call.ask("Hello?") in APOLOGIES
+        await again.aclose()
+
+
+async def test_a_handler_of_the_users_that_raises_does_not_reach_ours(sim: SimulatorServer) -> None:
+    """livekit lets a TypeError of one handler end the others: ours comes first and has done its work."""
+    async with text_call(groq_llm(sim.url)) as call:
+
+        def wrong(_: Any) -> None:
+            raise TypeError("mine")
+
+        cast("Any", call.session).on("error", wrong)
+        sim.set_fault("llm", "groq", "status", status=500)
+        assert await call.ask("Hello?") in APOLOGIES
+
+
+def test_without_an_event_loop_there_is_a_clear_error() -> None:
+    manager = ErrorRecoveryManager(own_voice=False)
+    with pytest.raises(RuntimeError, match="event loop"):
+        manager.looked()
