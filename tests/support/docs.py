@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from supervisor.core import policy, transitions
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -52,7 +54,27 @@ def _worker_settings() -> str:
     return settings_table("worker.settings", "WorkerSettings", "WORKER_")
 
 
+def _engine_states() -> str:
+    return f"```mermaid\n{transitions.mermaid()}\n```"
+
+
+def _engine_policy() -> str:
+    rows = ["| number | default | bounds | meaning |", "|---|---|---|---|"]
+    for rule in policy.described():
+        bounds = "yes or no" if rule.low is None else f"{rule.low:g} … {rule.high:g}"
+        differs = [
+            f"{role.value} `{values[rule.name]}`"
+            for role, values in policy.ROLE_DEFAULTS.items()
+            if rule.name in values
+        ]
+        default = ", ".join([f"`{rule.default}`", *differs])
+        rows.append(f"| `{rule.name}` | {default} | {bounds} | {rule.text} |")
+    return "\n".join(rows)
+
+
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "engine-states": ("docs/engine.md", _engine_states),
+    "engine-policy": ("docs/engine.md", _engine_policy),
     "supervisor-settings": ("docs/operations.md", _supervisor_settings),
     "worker-settings": ("docs/operations.md", _worker_settings),
 }
