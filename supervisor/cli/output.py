@@ -101,3 +101,8 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], empty: st
         console().print(table)
     else:
         say(empty)
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 worker`, `2 workers`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

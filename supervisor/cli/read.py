@@ -29,7 +29,8 @@ def status(url: Url = "", token: Token = "", as_json: AsJson = False) -> None:
     else:
         out.say(
             f"fleet {fleet['fleet']}: leader {fleet['leader']}, revision {fleet['revision']}, "
-            f"{fleet['workers']} workers, {fleet['sessions']} calls, {fleet['targets']} targets"
+            f"{out.counted(fleet['workers'], 'worker')}, {out.counted(fleet['sessions'], 'call')}, "
+            f"{out.counted(fleet['targets'], 'target')}"
         )
         for role in fleet["roles"]:
             states = ", ".join(f"{count} {state}" for state, count in sorted(role["states"].items()))
@@ -40,7 +41,8 @@ def status(url: Url = "", token: Token = "", as_json: AsJson = False) -> None:
             if target["state"] != "healthy" or target["override"]:
                 out.say(f"  {target['id']}: {target['override'] or target['state']}: {target['reason']}")
         if fleet["workers_flagged"]:
-            out.say(f"  {fleet['workers_flagged']} workers look broken themselves: supervisor workers")
+            flagged = out.counted(fleet["workers_flagged"], "worker")
+            out.say(f"  trouble of their own: {flagged}; see `supervisor workers list`")
         if fleet["settling_until"]:
             out.say(f"  settling after a gap in the reports until {out.clock(fleet['settling_until'])}")
     if bad:
@@ -80,7 +82,7 @@ def targets(
                 out.ago(item["since"]),
                 out.percent(item["admit"]),
                 f"{item['faults']}/{item['attempts']}",
-                f"{item['first_output_p95_ms']} ms",
+                f"{item['first_output_p95_ms']} ms" if item["first_output_p95_ms"] else "-",
                 item["workers"],
                 item["reason"],
             )

@@ -26,7 +26,6 @@ def serve(
     """
     if importlib.util.find_spec("fastapi") is None:
         raise CliError("`supervisor serve` needs the extra: pip install 'livekit-supervisor[supervisor]'")
-    from supervisor.runtime.supervisor import serve_forever
     from supervisor.settings import load_settings
 
     given: dict[str, object] = {}
@@ -36,4 +35,9 @@ def serve(
         given["port"] = port
     if fleet:
         given["fleet"] = fleet
-    serve_forever(load_settings(**given))
+    settings = load_settings(**given)
+    from supervisor.runtime.supervisor import (
+        serve_forever,
+    )  # a second of imports: wrong settings are said before
+
+    serve_forever(settings)

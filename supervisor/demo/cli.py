@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def _fail(line: str) -> NoReturn:
-    _err.print(f"supervisor: {line}", style="red", highlight=False, markup=False)
+    _err.print(f"supervisor: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(1)
 
 

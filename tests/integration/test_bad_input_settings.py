@@ -52,9 +52,6 @@ async def test_supervisor_serve_stops_at_a_wrong_setting(tmp_path: Path) -> None
         port = str(taken.getsockname()[1])
         cases: list[tuple[dict[str, str], str]] = [
             ({"REDIS_URL": f"http://:{SECRET}@host"}, "REDIS_URL: must begin with redis://"),
-            ({"REDIS_URL": f"redis://:{SECRET}@host:port/0"}, "REDIS_URL: is not a URL"),
-            ({"SUPERVISOR_FLEET": "Not A Fleet"}, "SUPERVISOR_FLEET: fleet must be"),
-            ({"SUPERVISOR_PORT": "http"}, "SUPERVISOR_PORT: "),
             ({"SUPERVISOR_PORT": port}, "SUPERVISOR_HOST, SUPERVISOR_PORT: cannot listen on"),
             ({"SUPERVISOR_ADMIN_TOKEN": SECRET[:10]}, "SUPERVISOR_ADMIN_TOKEN: is too short"),
             ({"SUPERVISOR_STATE_DIR": str(tmp_path / "file")}, "SUPERVISOR_STATE_DIR: is a file"),
