@@ -155,6 +155,11 @@ class FleetRig:
         )
         return answer.json()["items"]
 
+    def logs(self) -> str:
+        """The end of what every process printed, for messages of failed tests."""
+        files = sorted(self.set_.folder.glob("*.log"))
+        return "\n".join(f"== {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in files)
+
     @property
     def processes(self) -> Processes:
         return self.set_.processes
@@ -175,14 +180,18 @@ async def fleet_rig(
         yield running
 
 
-def marked(mark: str) -> list[tuple[int, str]]:
-    """Processes whose environment holds `mark`, as (pid, command line); zombies are none. Linux only."""
+def leftovers(mark: str, folder: Path) -> list[tuple[int, str]]:
+    """Processes whose environment holds `mark` or who work in `folder`, as (pid, command line). Linux only.
+
+    Both, because Valkey writes its title over its environment. Zombies have neither.
+    """
     found: list[tuple[int, str]] = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            if mark.encode() in (entry / "environ").read_bytes():
+            ours = mark.encode() in (entry / "environ").read_bytes()
+            if ours or (entry / "cwd").readlink().is_relative_to(folder):
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 found.append((int(entry.name), line))
         except OSError:  # it has just ended, or belongs to somebody else
