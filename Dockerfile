@@ -69,8 +69,9 @@ CMD ["serve"]
 
 FROM runtime AS worker
 COPY --from=worker-env /opt/app /opt/app
-USER app
 # The agent server's own health page.
+ENV WORKER_HEALTH_PORT=8081
+USER app
 EXPOSE 8081
 HEALTHCHECK --interval=10s --timeout=8s --start-period=60s --retries=4 \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8081/', timeout=5)"]

@@ -10,6 +10,11 @@ import structlog
 
 from worker.settings import WorkerSettings
 
+# What livekit puts beside its lines and may go out; transcripts and the names of rooms and callers may not.
+_EXTRAS = ("retry_count", "max_retry", "pid", "job_id")
+# The openai package brings a fork of httpx with it.
+_NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "aiohttp.access", "asyncio")
+
 
 def configure_logs(settings: WorkerSettings, *, job: bool = False) -> None:
     """Write to stderr: for people on a terminal (or `console`), one JSON object a line elsewhere (or `json`).
@@ -37,6 +42,7 @@ def configure_logs(settings: WorkerSettings, *, job: bool = False) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
+                _with_extras,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _without_exception_text,
                 final,
@@ -47,8 +53,20 @@ def configure_logs(settings: WorkerSettings, *, job: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("httpx", "httpcore", "aiohttp.access", "asyncio"):
+    logging.captureWarnings(True)  # one line of the same form, too
+    for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _with_extras(_: Any, __: str, event: Any) -> Any:
+    extras = cast("dict[str, object]", vars(event["_record"]))
+    event |= {key: extras[key] for key in _EXTRAS if key in extras}
+    error = extras.get("error")
+    if isinstance(error, BaseException):
+        event["error"] = type(error).__name__
+        if isinstance(status := getattr(error, "status", None), int):
+            event["status"] = status  # 401: the key or the secret is wrong
+    return event
 
 
 def _without_exception_text(_: Any, __: str, event: Any) -> Any:

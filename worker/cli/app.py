@@ -62,12 +62,14 @@ def _serve(agent: str, *, dev: bool, local_callers: int) -> None:
         _fail(
             "set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or rehearse with --local-callers 2", 2
         )
-    from worker.runtime.server import ServeOptions, serve  # livekit comes with it: seconds
+    from worker.runtime.server import CannotServe, ServeOptions, serve  # livekit comes with it: seconds
 
     try:
         asyncio.run(serve(settings, ServeOptions(agent=agent, dev=dev, local_callers=local_callers)))
     except (AgentNotFound, WrongSetting) as exc:
         _fail(str(exc), 2)
+    except CannotServe as exc:
+        _fail(str(exc))
 
 
 @app.command()

@@ -27,6 +27,10 @@ from worker.settings import WorkerSettings
 log = structlog.get_logger(__name__)
 
 
+class CannotServe(RuntimeError):
+    """The worker had to give up. The text is one line that names the settings to look at."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """How to run. local_callers: rehearse with that many callers in this machine and no LiveKit server."""
@@ -39,7 +43,8 @@ class ServeOptions:
 async def serve(settings: WorkerSettings, options: ServeOptions) -> None:
     """Run one worker until it is told to stop.
 
-    Raises `AgentNotFound`, or `WrongSetting` when the shipped agent lacks keys, before anything is started.
+    Raises `AgentNotFound`, or `WrongSetting` when the shipped agent lacks keys, before anything is started, and
+    `CannotServe` when it cannot listen, or when LiveKit was given up; calls that still run may end first.
     """
     agent = load_agent(options.agent)
     if agent.ref == SHIPPED:
@@ -50,6 +55,8 @@ async def serve(settings: WorkerSettings, options: ServeOptions) -> None:
     stop = _stop_on_signals()
     async with _link(settings, agent, stop, options.local_callers) as link:
         server = _agent_server(settings, options, agent)
+        if not options.local_callers:
+            log.info("registers with LiveKit", action="livekit.register", url=settings.livekit_url)
         running = asyncio.create_task(
             server.run(devmode=options.dev, unregistered=bool(options.local_callers)), name="agent-server"
         )
@@ -65,13 +72,32 @@ async def serve(settings: WorkerSettings, options: ServeOptions) -> None:
             await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
             for task in helpers:
                 task.cancel()
-            if not running.done():
-                await _close(server, link, drain=not (options.dev or options.local_callers))
-            await running  # a failure to register or to start ends up here
+            # Also when the server ended by itself: its calls may end, and its processes must, or this one never does.
+            patient = not (options.dev or options.local_callers)
+            await _close(server, link, drain=patient and (stop.is_set() or bool(server.active_jobs)))
+            await _outcome(running, settings)
         finally:
             for task in (*helpers, stopped):
                 task.cancel()
             await asyncio.gather(*helpers, stopped, return_exceptions=True)
+
+
+async def _outcome(running: asyncio.Task[None], settings: WorkerSettings) -> None:
+    """A failure to listen, or to register within livekit's attempts (about two minutes), in one line."""
+    try:
+        await running
+    except OSError as exc:
+        raise CannotServe(
+            f"cannot listen on {settings.health_host}:{settings.health_port} ({os.strerror(exc.errno or 0)});"
+            " see WORKER_HEALTH_HOST and WORKER_HEALTH_PORT"
+        ) from exc
+    except RuntimeError as exc:
+        if "livekit" not in str(exc):
+            raise
+        raise CannotServe(
+            f"LiveKit at {settings.livekit_url} was given up ({exc});"
+            " see LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET"
+        ) from exc
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -106,10 +132,12 @@ async def _link(
 
 
 def _agent_server(settings: WorkerSettings, options: ServeOptions, agent: UserAgent) -> AgentServer:
+    # Several rehearsing workers often share a machine: a free port each, unless one was asked for.
+    free_port = options.local_callers and "health_port" not in settings.model_fields_set
     server = AgentServer(
         setup_fnc=jobs.prewarm,
         host=settings.health_host,
-        port=0 if options.local_callers else settings.health_port,
+        port=0 if free_port else settings.health_port,
         initialize_process_timeout=60.0,
         num_idle_processes=1,
         drain_timeout=settings.drain_timeout_s,
