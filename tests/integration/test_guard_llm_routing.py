@@ -1,0 +1,160 @@
+"""GuardedLLM over the real plugins: verdicts, hedges, tool calls, hang-ups and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+from livekit.agents import function_tool
+
+from supervisor.wire.vocabulary import FaultKind, State
+from tests.support.guarded_llm import FIRST, QUESTION, SECOND, benched
+from tests.support.waiting import wait_until
+from worker.guard.routing import HedgeBudget
+from worker.simulator.answers import answer_for
+from worker.simulator.stand import Options
+
+
+async def test_a_condemned_target_is_not_asked() -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, state=State.UNHEALTHY, admit=0.0, rank=1)
+        bench.link.rule(SECOND, rank=0)
+        await bench.ask()
+        assert bench.link.ends() == [(SECOND, "ok")]
+        assert bench.asked("groq") == 0
+
+
+async def test_a_verdict_in_mid_wait_moves_on_at_once() -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, first_output_ms=60_000)
+        bench.sim.set_fault("llm", "groq", "hang")
+        asking = asyncio.ensure_future(bench.ask())
+        await wait_until(lambda: bench.asked("groq"), "the hanging request")
+        bench.link.rule(FIRST, state=State.UNHEALTHY, admit=0.0)
+        reply = await asyncio.wait_for(asking, 5)
+        assert reply.text == answer_for(QUESTION)
+        assert bench.link.ends() == [(FIRST, "abandoned"), (SECOND, "ok")]
+
+
+async def test_a_verdict_without_an_alternative_lets_it_wait() -> None:
+    async with benched(children=1) as bench:
+        bench.link.rule(FIRST, first_output_ms=5_000)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.3)
+        asking = asyncio.ensure_future(bench.ask())
+        await wait_until(lambda: bench.asked("groq"), "the slow request")
+        bench.link.rule(FIRST, state=State.UNHEALTHY, admit=0.0)
+        assert (await asking).text == answer_for(QUESTION)
+        assert bench.link.ends() == [(FIRST, "ok")]
+
+
+async def test_a_late_model_is_hedged_and_the_first_answer_wins() -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, hedge_ms=80, first_output_ms=60_000)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=30)
+        reply = await asyncio.wait_for(bench.ask(), 5)
+        assert reply.text == answer_for(QUESTION)
+        assert bench.link.ends() == [(FIRST, "abandoned"), (SECOND, "ok")]
+
+
+async def test_a_hedge_that_fails_leaves_the_first_its_time() -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, hedge_ms=80, first_output_ms=60_000)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.8)
+        bench.sim.set_fault("llm", "openai", "status", status=503)
+        reply = await asyncio.wait_for(bench.ask(), 5)
+        assert reply.text == answer_for(QUESTION)
+        assert bench.link.ends() == [(FIRST, "ok"), (SECOND, "overloaded")]
+
+
+async def test_hedges_have_a_budget() -> None:
+    async with benched(hedges=HedgeBudget()) as bench:
+        bench.link.rule(FIRST, hedge_ms=40)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.6)
+        for _ in range(3):
+            await bench.ask()
+        assert [end for target, end in bench.link.ends() if target == SECOND] == ["ok"]
+
+
+async def test_no_hedge_in_time() -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, hedge_ms=5_000)
+        await bench.ask()
+        assert bench.asked("openai") == 0
+
+
+@function_tool
+async def look_up(place: str) -> str:
+    """Look something up."""
+    return place
+
+
+async def test_a_tool_call_comes_whole_and_once() -> None:
+    async with benched() as bench:
+        reply = await bench.ask("Please use tool look_up.", tools=[look_up])
+        assert reply.calls == [("look_up", '{"place": "amber"}')]
+        assert reply.text == ""
+        assert bench.link.ends() == [(FIRST, "ok")]
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("clean", [True, False])
+async def test_half_a_tool_call_is_never_run(after: int, clean: bool) -> None:
+    async with benched() as bench:
+        await bench.ask("Warm up, please.")
+        bench.sim.set_fault("llm", "groq", "cut", after_chunks=after, clean=clean)
+        bench.link.attempts.clear()
+        reply = await bench.ask("Please use tool look_up.", tools=[look_up])
+        assert reply.calls == [("look_up", '{"place": "amber"}')], "from the second model, once"
+        (first, kind), second = bench.link.ends()
+        assert (first, second) == (FIRST, (SECOND, "ok"))
+        assert kind in {"cut", "connect"}
+
+
+async def test_arguments_that_take_long_are_no_silence() -> None:
+    async with benched() as bench:
+        bench.link.deadlines(FIRST, first_output_ms=500, stall_ms=500)
+        bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=0.35)
+        reply = await bench.ask("Please use tool look_up.", tools=[look_up])
+        assert reply.calls == [("look_up", '{"place": "amber"}')]
+        assert bench.link.ends() == [(FIRST, "ok")]
+
+
+async def test_hanging_up_is_nobodys_fault() -> None:
+    async with benched() as bench:
+        bench.sim.set_fault("llm", "groq", "hang")
+        bench.link.rule(FIRST, first_output_ms=60_000)
+        asking = asyncio.ensure_future(bench.ask())
+        await wait_until(lambda: bench.asked("groq"), "the hanging request")
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+        await wait_until(lambda: bench.link.attempts[0].end, "the attempt's end")
+        assert bench.link.ends() == [(FIRST, "abandoned")]
+        assert bench.errors == []
+
+
+async def test_metrics_of_the_model_that_answered_come_through() -> None:
+    async with benched() as bench:
+        seen: list[Any] = []
+        bench.guarded.on("metrics_collected", seen.append)  # pyright: ignore[reportUnknownMemberType] - as above
+        bench.sim.set_fault("llm", "groq", "status", status=503)
+        await bench.ask()
+        await wait_until(lambda: seen, "metrics")
+        assert [metrics.metadata.model_name for metrics in seen] == ["gpt-4.1-mini"]
+        assert bench.guarded.metrics_metadata["model_name"] == "gpt-4.1-mini"
+        assert bench.guarded.model == "llama-3.3-70b-versatile"
+
+
+async def test_the_message_in_the_fault_is_redacted() -> None:
+    key = "bad_gsk_1234567890abcdefghijkl"
+    async with benched(key=key) as bench:
+        await bench.ask()
+        event = bench.link.attempts[0].event
+        assert event is not None
+        assert event.kind is FaultKind.AUTHENTICATION
+        assert event.status == 401
+        assert event.message
+        assert key not in event.message
+        assert QUESTION not in event.message
