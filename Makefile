@@ -5,8 +5,8 @@
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
-# Number of test processes, e.g. JOBS=2; empty: one after the other.
-JOBS ?=
+# Number of test processes; empty: one after the other. Most tests wait for something, so more than the cores have.
+JOBS ?= 4
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
