@@ -180,6 +180,18 @@ def test_core_an_old_strategy_read_at_start_counts_from_when_its_leader_was_last
     assert w.core.rules.by_target[A].stale
 
 
+def test_core_apply_lag_is_of_verdicts_alone():
+    w = World()
+    now_ms = 1_000_000 + int(w.now * 1000)
+    w.publish(state=State.HEALTHY, since_at_ms=now_ms - 9_000)
+    assert w.core.apply_lag_ms == 0, "what was there before us did not come late"
+    w.publish(state=State.UNHEALTHY, since_at_ms=now_ms - 4)
+    assert w.core.apply_lag_ms == 4
+    w.now += 7
+    w.publish(state=State.UNHEALTHY, since_at_ms=now_ms - 4, reason="an override, no verdict")
+    assert w.core.apply_lag_ms == 4
+
+
 def test_core_a_hold_off_in_redis_time_becomes_a_moment_of_this_hosts_monotonic_clock():
     w = World()
     w.publish(state=State.LIMITED, hold_off_until_at_ms=int(1_000_000 + (w.now + 4) * 1000))

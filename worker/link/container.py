@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from supervisor.wire.vocabulary import WorkerState
 from worker.link.embedded import EmbeddedLink
 from worker.link.server import JobServer
 from worker.link.settings import LinkSettings
@@ -42,7 +41,6 @@ class ContainerLink(EmbeddedLink):
         """Listen for jobs, then look for Redis. Raises OSError or ValueError for a path that cannot be used."""
         await self.server.start()
         await super().start()
-        self.set_state(WorkerState.RUNNING)
 
     async def aclose(self) -> None:
         await super().aclose()

@@ -380,16 +380,15 @@ class LinkCore:
         return known is None or self._is_stale(known, self.clock())
 
     def _note_lag(self) -> None:
-        """How long after the verdict it got here, of what is new in the last minute."""
+        """How long after a verdict it got here. What was read at the start was not late: it was there before us."""
         now_ms = self.redis_clock.now_ms(self.clock())
-        ages = [
-            now_ms - s.since_at_ms
-            for s in self.book.snapshots.values()
-            if s.revision == self.book.head.revision
-        ]
-        fresh = [age for age in ages if 0 <= age < 60_000]
-        if fresh:
-            self.apply_lag_ms = min(fresh)
+        lags: list[int] = []
+        for new in self.book.snapshots.values():
+            entry = self.entries.get(new.target)
+            if entry is not None and entry.snapshot.epoch and entry.snapshot.since_at_ms != new.since_at_ms:
+                lags.append(max(0, now_ms - new.since_at_ms))
+        if lags:
+            self.apply_lag_ms = min(lags)
 
 
 def _nothing() -> None:

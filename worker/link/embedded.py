@@ -90,6 +90,7 @@ class EmbeddedLink:
         )
         self._spawn(self.reporter.run, "link-reports")
         self._spawn(self.listener.run, "link-wakes")
+        self.set_state(WorkerState.RUNNING)
 
     @property
     def closed(self) -> bool:
