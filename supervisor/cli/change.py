@@ -210,7 +210,7 @@ def workers_show(
     if as_json:
         out.print_json(found)
     else:
-        out.print_table(("", ""), sorted(found.items()), "")
+        out.print_members(found)
 
 
 @workers_app.command("drain")

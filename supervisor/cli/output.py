@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -106,3 +106,21 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], empty: st
 def counted(number: int, thing: str) -> str:
     """`1 worker`, `2 workers`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def plain(value: object) -> str:
+    """A JSON value for people: no brackets, quotes or None."""
+    if value is None or value in ("", [], {}):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(inner)}" for key, inner in cast("dict[str, object]", value).items())
+    if isinstance(value, list):
+        return ", ".join(plain(inner) for inner in cast("list[object]", value))
+    return str(value)
+
+
+def print_members(found: Mapping[str, object]) -> None:
+    """One thing, a line for each of its members."""
+    print_table(("", ""), ((name, plain(value)) for name, value in sorted(found.items())), "")

@@ -66,7 +66,7 @@ def targets(
         if as_json:
             out.print_json(found)
         else:
-            out.print_table(("", ""), sorted(found.items()), "")
+            out.print_members(found)
         return
     items = client.items("/v1/targets", role=role)
     if as_json:

@@ -7,6 +7,7 @@ import typer
 
 from supervisor.cli.client import base_url, parse_events
 from supervisor.cli.errors import CliError
+from supervisor.cli.output import counted, plain
 from supervisor.cli.values import parse_duration, parse_value, scope_path, target_segment, whole_seconds
 
 
@@ -78,3 +79,20 @@ def test_event_lines() -> None:
         ("2-0_0-0", "verdict", {"a": 1}),
         ("3-0_0-0", "", None),
     ]
+
+
+def test_values_are_shown_without_the_marks_of_a_programming_language() -> None:
+    values: list[object] = [None, "", [], {}, True, False, 0, 0.5]
+    assert [plain(v) for v in values] == [
+        "-",
+        "-",
+        "-",
+        "-",
+        "yes",
+        "no",
+        "0",
+        "0.5",
+    ]
+    assert plain(["a", "b"]) == "a, b"
+    assert plain({"server": 3, "kinds": ["x"]}) == "server 3, kinds x"
+    assert [counted(n, "worker") for n in (0, 1, 2)] == ["0 workers", "1 worker", "2 workers"]
