@@ -13,6 +13,7 @@ from supervisor.wire.vocabulary import FaultKind, Role
 from tests.support.sessions import TextCall, text_call
 from tests.support.waiting import wait_until
 from worker import ErrorRecoveryManager, setup_error_handling
+from worker.recovery import manager_of
 from worker.recovery.phrases import shipped
 from worker.simulator import Options, SimulatorServer
 from worker.simulator.plugins import groq_llm
@@ -226,6 +227,13 @@ async def test_manager_can_be_made_first_and_attached(sim: SimulatorServer) -> N
     async with text_call(groq_llm(sim.url)) as call:
         with pytest.raises(ValueError, match="has a session"):
             call.manager.attach(cast("Any", object()))
+        manager.attach(call.session)
+        assert manager_of(call.session) is manager, "the newer one takes over"
+        sim.set_fault("llm", "groq", "status", status=500)
+        assert await call.ask("Hello?") in APOLOGIES
+        assert (manager.report().apologies, call.manager.report().apologies) == (1, 0)
+        assert setup_error_handling(call.session) is manager
+        await manager.aclose()
 
 
 async def test_set_up_twice_is_the_same_manager(sim: SimulatorServer, call: TextCall) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from worker.recovery.audio import AudioFileError
 from worker.recovery.decisions import Do
 from worker.recovery.handlers import RecoveryEvent
-from worker.recovery.manager import ErrorRecoveryManager
+from worker.recovery.manager import ErrorRecoveryManager, manager_of
 from worker.recovery.options import RecoveryOptions
-from worker.recovery.setup import manager_of, setup_error_handling
+from worker.recovery.setup import setup_error_handling
 from worker.recovery.stats import ErrorStats, SessionReport
 
 __all__ = [

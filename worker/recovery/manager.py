@@ -41,6 +41,15 @@ FAULT_AGE_S: Final = 10.0
 _SHOWN: Final = (Role.LLM, Role.TTS, Role.STT)
 
 
+_ATTRIBUTE: Final = "_livekit_supervisor_recovery"
+
+
+def manager_of(session: AgentSession[Any]) -> ErrorRecoveryManager | None:
+    """The manager that takes care of a session now."""
+    found = getattr(session, _ATTRIBUTE, None)
+    return found if isinstance(found, ErrorRecoveryManager) and not found.over else None
+
+
 class ErrorRecoveryManager:
     """Recovery for one session: `ErrorRecoveryManager(max_retries=5).attach(session)`, or `setup_error_handling`.
 
@@ -152,6 +161,14 @@ class ErrorRecoveryManager:
             self.link.attach(link)
         if self.session is session:
             return self
+        before = manager_of(session)
+        if before is not None:
+            # Two that both apologise would be worse than either: the newer one is what the user asked for last.
+            self._lines.warning("set_up_twice", "another manager takes care of this session from now on")
+            before.let_go()
+            if self.link.inner is None and before.link.inner is not None:
+                self.link.attach(before.link.inner)
+        setattr(session, _ATTRIBUTE, self)
         self.session, self._settings = session, settings or self._settings
         job = get_job_context(required=False)
         self.session_id = job.job.id if job is not None and job.job.id else shortuuid("session_")
@@ -191,8 +208,21 @@ class ErrorRecoveryManager:
 
     @property
     def over(self) -> bool:
-        """Whether its session has closed."""
+        """Whether its session has closed, or another manager has it."""
         return self._ended_at_ms > 0
+
+    def let_go(self) -> None:
+        """Stop at once: the session is as it was before. What takes time (closing links) is done later."""
+        self._ended_at_ms = self._ended_at_ms or time.time_ns() // 1_000_000
+        if self._watch is not None:
+            self._watch.end()
+        if self._guard is not None:
+            self._guard.restore()
+        with contextlib.suppress(
+            RuntimeError
+        ):  # no loop runs yet: then there is nothing that takes time either
+            # Kept by us, not among our tasks: it ends those.
+            self._closing_task = asyncio.get_running_loop().create_task(self.aclose(), name="recovery-close")
 
     async def aclose(self) -> None:
         """Let go of the session: it is as it was before. Called by itself when the session closes."""
@@ -255,11 +285,7 @@ class ErrorRecoveryManager:
         self._lines.info("stats", f"Session error statistics: {stats}", **fields)
         if total := sum(stats.values()):
             self._lines.info("total", f"Total errors encountered: {total}", total=total)
-        if self._guard is not None:
-            self._guard.restore()  # at once: the session may be started again before our tasks have ended
-        with contextlib.suppress(RuntimeError):
-            # Kept by the loop, not by us: it ends our own tasks.
-            self._closing_task = asyncio.get_running_loop().create_task(self.aclose(), name="recovery-close")
+        self.let_go()  # at once: the session may be started again before our tasks have ended
 
     # ------------------------------------------------------------------ beside the call
 

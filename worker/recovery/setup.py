@@ -10,19 +10,11 @@ from livekit.agents import AgentSession
 
 from worker.link.api import Link
 from worker.recovery.counters import DEFAULT_MAX_RETRIES, Limits
-from worker.recovery.manager import ErrorRecoveryManager
+from worker.recovery.manager import ErrorRecoveryManager, manager_of
 from worker.recovery.options import RecoveryOptions
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger("worker.recovery")
-
-_ATTRIBUTE = "_livekit_supervisor_recovery"
-
-
-def manager_of(session: AgentSession[Any]) -> ErrorRecoveryManager | None:
-    """The manager of a session that was set up."""
-    found = getattr(session, _ATTRIBUTE, None)
-    return found if isinstance(found, ErrorRecoveryManager) and not found.over else None
 
 
 def setup_error_handling(
@@ -52,7 +44,6 @@ def setup_error_handling(
             custom_audio_path or (settings.error_audio if settings is not None else None) or None,
             options=options or _options(settings, given),
         )
-        setattr(session, _ATTRIBUTE, manager)
         return manager.attach(session, link=link, settings=settings)
     if link is None:
         log.warning("error handling is set up already: same manager", action="recovery.set_up_twice")

@@ -1,0 +1,63 @@
+"""An example in a real worker, with a real caller, against the stand-ins."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.waiting import wait_until
+from worker.simulator import Options, SimulatorServer
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+
+
+def turns(record: Path) -> list[dict[str, Any]]:
+    if not record.exists():
+        return []
+    lines = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line["event"] == "turn"]
+
+
+async def test_an_example_runs_in_a_worker_and_its_sound_is_heard_when_the_voice_is_gone(
+    tmp_path: Path,
+) -> None:
+    async with SimulatorServer(options=Options(answer_words=(6, 6))) as sim:
+        record = tmp_path / "calls.jsonl"
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("WORKER_", "REDIS_", "LIVEKIT_"))}
+        env |= {
+            "WORKER_SIMULATOR_URL": sim.url,
+            "WORKER_CALLERS_RECORD": str(record),
+            "WORKER_AUDIO_CACHE_DIR": str(tmp_path / "cache"),
+            "WORKER_TURN_DETECTION": "vad",
+            "LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE": "0",
+        }
+        command = [sys.executable, "-m", "worker", "dev", "--agent", "worker.examples.own_audio:entrypoint"]
+        worker = await asyncio.create_subprocess_exec(
+            *command, "--local-callers", "1",
+            env=env, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            await wait_until(lambda: turns(record) or worker.returncode is not None, "a first turn", 60, 0.1)
+            assert turns(record), f"the worker ended with {worker.returncode}"
+            assert turns(record)[0]["heard"], "the agent answers"
+            for provider in ("cartesia", "groq"):
+                sim.set_fault("tts", provider, "refuse")
+            asked = len(turns(record))
+            await wait_until(lambda: len(turns(record)) >= asked + 2, "a turn with all voices gone", 40, 0.1)
+            turn = turns(record)[asked + 1]
+            assert (turn["silent"], turn["heard"]) == (False, []), "recorded sound, no word of the stand-in's"
+        finally:
+            if worker.returncode is None:
+                worker.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(worker.wait(), 15)
+            except TimeoutError:
+                worker.kill()
+                await worker.wait()
