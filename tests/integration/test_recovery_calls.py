@@ -1,5 +1,8 @@
 """Audio calls in trouble: what the caller hears, decoded from the sound."""
 
+# livekit leaves the event types of its parts, and so those of their listeners, open.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

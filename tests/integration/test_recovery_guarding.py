@@ -1,5 +1,8 @@
 """Guards over any session: bare plugins, upstream adapters, agents' own, hand-offs, before and after the start."""
 
+# livekit leaves the event types of its parts, and so those of their listeners, open.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

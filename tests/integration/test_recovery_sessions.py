@@ -1,5 +1,8 @@
 """Text sessions in trouble: what ends them, who takes over, what is never a fault, and what users may do wrong."""
 
+# livekit leaves the event types of its parts, and so those of their listeners, open.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import asyncio

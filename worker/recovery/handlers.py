@@ -82,7 +82,7 @@ class Handlers:
         self._busy: set[Handler] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def on(self, name: str | Role | FaultKind, handler: Callable[..., Any] | None = None) -> Any:
+    def on(self, name: str | Role | FaultKind, handler: Handler | None = None) -> Any:
         """Register a handler, or give the decorator that does. Raises ValueError for an unknown name."""
         key = name.value if isinstance(name, Role | FaultKind) else str(name)
         wrong = [part for part in key.split(".") if part not in _NAMES]

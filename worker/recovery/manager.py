@@ -23,7 +23,7 @@ from worker.guard.routing import GuardOptions
 from worker.link.api import Link
 from worker.recovery.counters import DEFAULT_MAX_RETRIES, ErrorCounters, Limits
 from worker.recovery.guard_session import SessionGuard
-from worker.recovery.handlers import Handlers
+from worker.recovery.handlers import Handler, Handlers
 from worker.recovery.lines import Lines
 from worker.recovery.observed_link import ObservedLink
 from worker.recovery.options import RecoveryOptions
@@ -95,7 +95,7 @@ class ErrorRecoveryManager:
 
     # ------------------------------------------------------------------ for users
 
-    def on(self, name: str | Role | FaultKind, handler: Any = None) -> Any:
+    def on(self, name: str | Role | FaultKind, handler: Handler | None = None) -> Any:
         """`@manager.on("rate_limit")`, `on("llm")`, `on("llm.rate_limit")`, `on("error")`: see `handlers`."""
         return self.handlers.on(name, handler)
 

@@ -22,8 +22,8 @@ class ErrorStats(dict[str, int]):
         super().__init__(counts)
         self.details = dict(details)
 
-    def __missing__(self, key: str) -> Any:
-        return self.details[key]
+    def __getitem__(self, key: str) -> Any:
+        return super().__getitem__(key) if key in self else self.details[key]
 
 
 @dataclass(frozen=True, slots=True)
