@@ -30,26 +30,30 @@ async def test_no_call_notices_a_redis_that_freezes_dies_or_is_emptied(own_redis
         await put(fleet, f"/v1/targets/{escape_path(PRIMARY_ID)}/override",
                   state="forced_unhealthy", reason="maintenance", ttl_s=3600)  # fmt: skip
         await put(fleet, "/v1/policies/role:llm", values=POLICY, reason="calmer")
-        await fleet.all_obey((await fleet.target())["revision"])
+        await obeyed(fleet, PRIMARY_ID, "forced_unhealthy")
         begun_ms = now_ms()
 
         own_redis.freeze()
         await turns_go_on(fleet, AWAY_S)
         own_redis.thaw()
-        await converges(fleet, begun_ms)
+        await converges(fleet)
 
         own_redis.kill()
-        await turns_go_on(fleet, AWAY_S / 2)
+        await turns_go_on(fleet, AWAY_S / 3)
+        assert await asked(fleet, begun_ms) == 0, "the override was forgotten for a while"
+        # A worker that comes now finds neither Redis nor strategy: it answers its calls with the defaults.
+        await fleet.add_worker("c", 3, 1.0)
+        await fleet.all_talk(1)
         own_redis.start()  # and it has forgotten everything
-        await converges(fleet, begun_ms)
+        await converges(fleet)
+        together_ms = now_ms()
 
         with sync_client(own_redis.url) as client:
             client.flushall()
-        await turns_go_on(fleet, AWAY_S / 2)
-        await converges(fleet, begun_ms)
+        await turns_go_on(fleet, AWAY_S / 3)
+        await converges(fleet)
 
-        asked = [r for r in await fleet.requests(PRIMARY_ID, since=begun_ms) if not r["probe"]]
-        assert asked == [], "the override was forgotten for a while"
+        assert await asked(fleet, together_ms) == 0, "not everybody obeys the override"
         assert fleet.complaints(begun_ms, longest_s=3.0) == []
         assert await fleet.items("/v1/incidents") == []
     assert seen == {(PRIMARY_ID, "healthy"), (SECOND_ID, "healthy")}, "a verdict came from the gap"
@@ -90,8 +94,13 @@ async def turns_go_on(fleet: FleetRig, seconds: float) -> None:
     await wait_until(talking, f"every session is answered after {seconds} s", seconds + 20, every_s=0.2)
 
 
-async def converges(fleet: FleetRig, begun_ms: int) -> None:
-    """Supervisor ready, both workers there, and a change made now reaches both; the old ones are still there."""
+async def asked(fleet: FleetRig, since_ms: int) -> int:
+    """How often callers' turns went to the primary, which the override forbids."""
+    return sum(not r["probe"] for r in await fleet.requests(PRIMARY_ID, since=since_ms))
+
+
+async def converges(fleet: FleetRig) -> None:
+    """Supervisor ready, all workers there, and a change made now reaches them; the old ones are still there."""
 
     async def ready() -> bool:
         with contextlib.suppress(httpx.HTTPError):
@@ -112,9 +121,14 @@ async def converges(fleet: FleetRig, begun_ms: int) -> None:
         await put(fleet, path, state=state, reason="converges?", ttl_s=3600)
     else:
         assert (await fleet.set_.api.delete(path)).status_code == 204
+    await obeyed(fleet, SECOND_ID, state)
 
-    async def changed() -> int:
-        item = await fleet.target(SECOND_ID)
-        return item["revision"] if item and item["override"] == state else 0
 
-    await fleet.all_obey(await wait_until(changed, "the change is shown", 10, every_s=0.1))
+async def obeyed(fleet: FleetRig, target: str, override: str | None) -> None:
+    """Wait until REST shows the override and every worker acknowledges a strategy with it."""
+
+    async def shown() -> int:
+        item = await fleet.target(target)
+        return item["revision"] if item and item["override"] == override else 0
+
+    await fleet.all_obey(await wait_until(shown, f"override {override} is shown", 10, every_s=0.1))

@@ -160,6 +160,11 @@ class FleetRig:
         files = sorted(self.set_.folder.glob("*.log"))
         return "\n".join(f"== {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in files)
 
+    def traces(self) -> list[str]:
+        """Which processes printed a traceback: never a thing for an operator to read."""
+        files = sorted(self.set_.folder.glob("*.log"))
+        return [f.name for f in files if "Traceback" in f.read_text(errors="replace")]
+
     @property
     def processes(self) -> Processes:
         return self.set_.processes
@@ -178,6 +183,7 @@ async def fleet_rig(
         if workers:
             await running.all_talk()
         yield running
+        assert running.traces() == [], running.logs()
 
 
 def leftovers(mark: str, folder: Path) -> list[tuple[int, str]]:
