@@ -155,7 +155,13 @@ class Client:
 
 def _failed(status: int, data: Any) -> CliError:
     if isinstance(data, dict):
-        return CliError(_remedy(cast("dict[str, Any]", data)))
+        said = cast("dict[str, Any]", data)
+        if status == 401:
+            said = {
+                **said,
+                "remedy": "give it with --token or SUPERVISOR_TOKEN; an admin makes one: `token create`",
+            }
+        return CliError(_remedy(said))
     return CliError(f"the supervisor answered {status}")
 
 

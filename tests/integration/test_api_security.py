@@ -217,9 +217,16 @@ async def test_a_body_is_bounded_whether_it_says_its_length_or_not(bare: Rig) ->
 
 
 async def test_a_change_without_a_leader_is_a_504_with_the_remedy(bare: Rig) -> None:
-    answer = await bare.http.post("/v1/tokens", json={"role": "viewer"})
+    answer = await bare.http.post("/v1/tokens", json={"role": "admin"})
     assert answer.status_code == 504
     assert "readyz" in answer.json()["remedy"]
+
+
+async def test_the_first_token_must_be_an_admins_or_nobody_could_make_another(bare: Rig) -> None:
+    for role in ("viewer", "operator"):
+        answer = await bare.http.post("/v1/tokens", json={"role": role})
+        assert answer.status_code == 409, answer.text
+        assert "first token" in answer.json()["detail"]
 
 
 async def test_a_page_sends_a_browser_to_the_login_and_a_cookie_lets_it_in(closed: Rig) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import Field, StringConstraints
 
+from supervisor.api.auth import LOCAL
 from supervisor.api.base import Admin, ApiDep, In, Out, Page, iso, problems
 from supervisor.api.paging import Cursor, Limit, page_of
 from supervisor.api.problems import Problem, not_found
@@ -65,7 +66,14 @@ async def list_tokens(api: ApiDep, who: Admin, limit: Limit = 100, cursor: Curso
 
 @router.post("", status_code=201, summary="Make a token", responses=problems(403, 409, 422, 503, 504))
 async def create_token(body: TokenIn, api: ApiDep, who: Admin) -> NewTokenOut:
-    """Make a token and show it this once."""
+    """Make a token and show it this once. The first of a fleet must be an admin's."""
+    if who == LOCAL and body.role is not TokenRole.ADMIN:
+        raise Problem(
+            409,
+            "conflict",
+            "the first token must be an admin's: with any token, open access from this machine ends",
+            remedy="make an admin token, then this one with it",
+        )
     if len(await api.records.tokens()) >= MAX_TOKENS:
         raise Problem(
             409, "conflict", f"there are {MAX_TOKENS} tokens already", remedy="revoke those not in use"
