@@ -10,8 +10,8 @@ from typing import Any, cast
 import redis.asyncio
 
 from supervisor.wire.keys import Keys
-from worker.runtime.agent_ref import AgentNotFound, load_agent
-from worker.settings import WorkerSettings
+from worker.runtime.agent_ref import SHIPPED, AgentNotFound, load_agent
+from worker.settings import WorkerSettings, WrongSetting
 
 REDIS_TIMEOUT_S = 3.0
 PROBE_BUDGET_MS = 10_000
@@ -36,7 +36,7 @@ async def run_checks(settings: WorkerSettings, agent: str, *, probe: bool) -> li
         _agent(agent),
         await _redis(settings),
     ]
-    found += _keys(settings)
+    found.append(_keys(settings, agent))
     if probe:
         found += [finding async for finding in _probes(settings)]
     return found
@@ -72,16 +72,18 @@ async def _redis(settings: WorkerSettings) -> Finding:
     )
 
 
-def _keys(settings: WorkerSettings) -> list[Finding]:
-    if settings.simulated:
-        return [Finding("providers", True, f"stand-ins at {settings.simulator_url}")]
-    wanted = {"GROQ_API_KEY": settings.groq_api_key, "CARTESIA_API_KEY": settings.cartesia_api_key}
-    missing = [name for name, key in wanted.items() if key is None]
-    if missing:
-        return [
-            Finding("providers", False, f"set {' and '.join(missing)}, or WORKER_SIMULATOR_URL for stand-ins")
-        ]
-    return [Finding("providers", True, "keys are set; --probe asks the providers themselves")]
+def _keys(settings: WorkerSettings, agent: str) -> Finding:
+    if agent != SHIPPED:
+        return Finding("providers", True, "the agent brings its own; --probe asks those of the settings")
+    from worker.providers import start_notes  # heavy; the shipped agent was imported by now
+
+    try:
+        notes = start_notes(settings)
+    except WrongSetting as exc:
+        return Finding("providers", False, str(exc))
+    return Finding(
+        "providers", True, "; ".join(notes) or "keys are set; --probe asks the providers themselves"
+    )
 
 
 async def _probes(settings: WorkerSettings) -> AsyncIterator[Finding]:
