@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espea
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # pyright: ignore[reportUnusedFunction] - a fixture
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("GROQ_API_KEY", "CARTESIA_API_KEY", "OPENAI_API_KEY", "WORKER_SIMULATOR_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORKER_AUDIO_CACHE_DIR", str(tmp_path / "cache"))

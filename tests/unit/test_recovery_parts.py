@@ -175,6 +175,26 @@ def test_hopeless_only_when_every_target_failed_or_is_overdue() -> None:
     assert not link.hopeless(Role.LLM, [A, B], 100.0, 0.6), "it answers"
 
 
+def test_what_was_bad_in_an_earlier_turn_is_no_hope_until_it_answers() -> None:
+    clock = Clock()
+    link = ObservedLink(NotedLink(), clock=clock)
+    link.failed(link.started(A, 2000), SERVER)
+    link.started(B, 2000)
+    link.gave_up_on(Role.LLM)
+    clock.now += 5.0
+    turn = clock.now
+    clock.now += 0.1
+    again = link.started(A, 2000)
+    assert link.hopeless(Role.LLM, [A, B], turn, 0.6)
+    link.first_output(again, 50)
+    link.succeeded(again)
+    link.started(A, 2000)
+    assert not link.hopeless(Role.LLM, [A, B], turn, 0.6), "it has answered since"
+    clock.now += 60.0
+    link.started(B, 2000)
+    assert not link.hopeless(Role.LLM, [A, B], clock.now, 0.6), "that was long ago"
+
+
 def test_attempts_before_the_link_is_there_are_noted_and_never_sent() -> None:
     inner, link = NotedLink(), ObservedLink()
     early = link.started(A, 2000)

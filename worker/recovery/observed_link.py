@@ -18,6 +18,7 @@ from supervisor.wire.vocabulary import FaultKind, Role
 from worker.link.api import Link, ProbeHandler, Rules, RulesListener, TargetSpec, Use
 
 _FAULTS_KEPT = 64
+_BAD_FOR_S = 30.0
 _MOVED_ON = ("next", "continue")
 
 
@@ -55,6 +56,7 @@ class ObservedLink:
         self.flights: dict[int, Flight] = {}
         self.faults: deque[NotedFault] = deque(maxlen=_FAULTS_KEPT)
         self.by_kind: dict[Role, Counter[FaultKind]] = {}
+        self._bad: dict[str, float] = {}
         self.failovers = 0
         self.successes: Counter[Role] = Counter()
         self.targets: dict[str, str] = {}
@@ -106,6 +108,7 @@ class ObservedLink:
         flight = self.flights.get(attempt)
         if flight is not None:
             flight.heard = True
+            self._bad.pop(flight.target, None)
             self.targets[flight.role.value] = flight.target
         if self._inner is not None and attempt >= 0:
             self._inner.first_output(attempt, waited_ms)
@@ -123,6 +126,7 @@ class ObservedLink:
         flight = self.flights.pop(attempt, None)
         action = event.action if event is not None else ""
         if flight is not None:
+            self._bad[flight.target] = self._clock()
             self.faults.append(NotedFault(self._clock(), flight.target, flight.role, kind, action))
             self.by_kind.setdefault(flight.role, Counter())[kind] += 1
             self.failovers += action in _MOVED_ON
@@ -170,11 +174,23 @@ class ObservedLink:
         return None
 
     def hopeless(self, role: Role, targets: Sequence[str], since_mono: float, overdue_s: float) -> bool:
-        """Whether each of these targets has failed since then or is overdue: nobody is about to answer."""
+        """Whether each of these targets has failed since then, is overdue, or was bad the last time it was asked
+        and that was not long ago: nobody is about to answer.
+        """
         now = self._clock()
+        # Bad in a turn before this one: what begins anew with it is no hope.
+        bad = {t for t, mono in self._bad.items() if now - mono < _BAD_FOR_S and mono < since_mono}
         live = [flight for flight in self.flights.values() if flight.role is role]
-        if any(flight.heard or now - flight.started_mono < overdue_s for flight in live):
-            return False
-        tried = {flight.target for flight in live}
+        for flight in live:
+            late = now - flight.started_mono >= overdue_s
+            if flight.heard or not (late or flight.target in bad):
+                return False
+        tried = bad | {flight.target for flight in live}
         tried.update(fault.target for fault in self.faults if fault.at_mono >= since_mono)
         return bool(live) and tried.issuperset(targets)
+
+    def gave_up_on(self, role: Role) -> None:
+        """What waits without output is ended by us: no fault for the fleet to count, but no good sign either."""
+        for flight in self.flights.values():
+            if flight.role is role and not flight.heard:
+                self._bad[flight.target] = self._clock()

@@ -21,7 +21,7 @@ from worker.recovery.options import RecoveryOptions
 from worker.recovery.phrases import FINAL, FallbackMessages
 from worker.recovery.speaker import Speaker
 
-OWN_WORDS_S: Final = 1.2
+OWN_WORDS_S: Final = 0.9
 """How long our own words may take to sound before a recording is played instead."""
 HANDOFF_LOOKS: Final = 20
 HANDOFF_LOOK_S: Final = 0.1
@@ -40,6 +40,7 @@ class Watched(Protocol):
     def tts_is_dead(self) -> bool: ...
     def spoke_since(self, mono: float) -> bool: ...
     def apologised(self) -> None: ...
+    def voice_failed(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -159,6 +160,7 @@ class Responder:
                 return
         latest = self._last is not None and self._last.handle is handle
         if latest and not handle.interrupted and not self._speaker.was_heard(handle) and not self._closing():
+            self._watch.voice_failed()
             self._speak(text, final=final, recorded=True)
 
     async def _give_up(self, handle: SpeechHandle) -> None:

@@ -140,6 +140,11 @@ class SessionWatch:
         guard = self._guard.guard_of(Role.TTS)
         return guard is not None and (not guard.guard.route() or guard.guard.picture().panic)
 
+    def voice_failed(self) -> None:
+        """Words of ours did not sound: the next ones are played from a recording at once."""
+        self._link.gave_up_on(Role.TTS)
+        self._error_mono[Role.TTS] = self._clock()
+
     def spoke_since(self, mono: float) -> bool:
         """Whether the agent itself has spoken since then."""
         return self._spoke_mono > mono
@@ -155,6 +160,7 @@ class SessionWatch:
 
     def gave_up_on(self, role: Role, kind: FaultKind) -> None:
         """Nobody is about to answer: what still tries is ended, and the caller told."""
+        self._link.gave_up_on(role)
         self.interrupt_replies()
         if role is Role.TTS:
             self._error_mono[role] = self._clock()
