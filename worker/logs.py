@@ -1,19 +1,31 @@
-"""Logs of a worker: structlog for ours, livekit's own records through the same lines."""
+"""Logs of a worker: structlog for ours, livekit's own records through the same lines.
+
+Rule: livekit and the SDKs put into their lines what a provider said, exceptions with their texts, and so maybe keys
+or a caller's words: a line of theirs goes out redacted, an exception as its type and the place it was raised at.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from typing import Any, cast
+import traceback
+from pathlib import PurePath
+from typing import Any, Final, cast
 
 import structlog
 
+from worker.guard.redact import redact
 from worker.settings import WorkerSettings
 
 # What livekit puts beside its lines and may go out; transcripts and the names of rooms and callers may not.
 _EXTRAS = ("retry_count", "max_retry", "pid", "job_id")
-# The openai package brings a fork of httpx with it.
-_NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "aiohttp.access", "asyncio")
+# The openai package brings a fork of httpx with it; its own debug lines hold whole requests.
+_NOISY = ("openai", "httpx", "httpx2", "httpcore", "httpcore2", "aiohttp.access", "asyncio")
+# A job process formats its records before it sends them: the traceback is a part of the message.
+_TRACEBACK: Final = re.compile(r"\n(?:\s*[+|] )?(?:Exception Group )?Traceback \(most recent call last\):\n")
+_FRAME: Final = re.compile(r'^[\s|]*File "([^"\n]+)", line (\d+), in ([\w<>]+)', re.MULTILINE)
+_RAISED: Final = re.compile(r"^([A-Za-z_][\w.]*)(?::|$)", re.MULTILINE)
 
 
 def configure_logs(settings: WorkerSettings, *, job: bool = False) -> None:
@@ -38,13 +50,13 @@ def configure_logs(settings: WorkerSettings, *, job: bool = False) -> None:
     if job:
         return
     handler = logging.StreamHandler(sys.stderr)
-    # Upstream logs exceptions with their texts, which may hold what a caller said: the type alone goes out.
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
                 _with_extras,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _without_exception_text,
+                _redacted,
                 final,
             ],
             foreign_pre_chain=shared,
@@ -74,4 +86,24 @@ def _without_exception_text(_: Any, __: str, event: Any) -> Any:
     raised: object = cast("tuple[object, ...]", info)[1] if isinstance(info, tuple) else info
     if isinstance(raised, BaseException):
         event["exception"] = type(raised).__name__
+        frames = traceback.extract_tb(raised.__traceback__)
+        if frames:
+            event["at"] = _place(frames[-1].filename, frames[-1].lineno, frames[-1].name)
     return event
+
+
+def _redacted(_: Any, __: str, event: Any) -> Any:
+    text, *traces = _TRACEBACK.split(str(event.get("event", "")))
+    if traces:  # the last one is of the exception that was raised in the end
+        where = _FRAME.findall(traces[-1])
+        raised = _RAISED.findall(traces[-1])
+        if raised:
+            event["exception"] = raised[0].rpartition(".")[2]  # further lines are of its text
+        if where:
+            event["at"] = _place(*where[-1])
+    event["event"] = redact(text)
+    return event
+
+
+def _place(file: str, line: object, function: str) -> str:
+    return f"{PurePath(file).name}:{line} in {function}"
