@@ -1,14 +1,17 @@
 """The plugins a worker uses, made from its settings: STT cartesia → groq, LLM groq → openai, TTS cartesia → groq.
 
-One HTTP client and one aiohttp session a process serve all of them: building one blocks the loop for 120 to 900 ms
-(it reads the certificates). The keys stay in the plugins; targets carry their fingerprints.
+One HTTP client and one aiohttp session serve all of them. Reading the certificates blocks for 120 to 900 ms: a
+process does it once, best before it has a call (`warm_up`). The keys stay in the plugins; targets carry their
+fingerprints.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import ssl
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import aiohttp
@@ -76,12 +79,33 @@ def _stt_error(event: dict[str, Any]) -> APIStatusError:
     )
 
 
-class Clients:
-    """The process's HTTP client, its SDK clients by base URL, and its aiohttp session."""
+@lru_cache(maxsize=1)
+def tls_context() -> ssl.SSLContext:
+    """The process's own, as httpx makes it."""
+    return httpx.create_ssl_context()
 
-    def __init__(self, *, verify: ssl.SSLContext | bool = True) -> None:
-        """verify: a TLS context made before (reading the certificates is what takes the time), or as httpx."""
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True, limits=_LIMITS, verify=verify)
+
+def warm_up() -> None:
+    """For a process that waits for its first call: what that call's first requests would otherwise wait for."""
+    for late in (
+        "anyio._backends._asyncio",
+        "openai.resources.chat.completions",
+    ):  # imported by the first request else
+        importlib.import_module(late)
+    tls_context()
+
+
+class Clients:
+    """One HTTP client, its SDK clients by base URL, and one aiohttp session."""
+
+    def __init__(self, *, verify: bool = True) -> None:
+        """verify: False for plain HTTP alone, which needs no certificates."""
+        self._http = httpx.AsyncClient(
+            timeout=_TIMEOUT,
+            follow_redirects=True,
+            limits=_LIMITS,
+            verify=tls_context() if verify else False,
+        )
         self._sdk: dict[tuple[str, str], openai_sdk.AsyncClient] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -134,8 +158,8 @@ def build_providers(
 ) -> Providers:
     """Children for every role. Call it within the event loop. Raises `WrongSetting` when a role would have none.
 
-    clients: made before (in a job process's prewarm), else made here. detector: VAD for the STT without
-    streaming, else the bundled one.
+    clients: to be shared with others, else made here. detector: VAD for the STT without streaming, else the
+    bundled one.
     """
     notes = start_notes(settings)
     made = Providers(clients or Clients(), detector or inference.VAD(model="silero"), notes=notes)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from livekit.agents import AgentServer, JobContext, JobProcess
+    from livekit.agents import AgentServer, JobContext, JobProcess, JobRequest
 
 # livekit takes seconds to import: the command line says what is wrong with a setting before that.
 Entrypoint = Callable[["JobContext"], Awaitable[None]]
 Setup = Callable[["JobProcess"], Any]
+OnRequest = Callable[["JobRequest"], Awaitable[Any]]
 
 SHIPPED = "worker.runtime.shipped_agent:entrypoint"
 
@@ -26,12 +27,18 @@ class AgentNotFound(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class UserAgent:
-    """What a job process runs: the entrypoint, and what to do once when the process starts."""
+    """What a job process runs: the entrypoint, and what to do once when the process starts.
+
+    agent_name, on_request (in the container's process: take the call or not) and on_session_end: what an AgentServer
+    of the user's was given; the limits and addresses of that one are not used, WORKER_* settings say those.
+    """
 
     ref: str
     entrypoint: Entrypoint
     setup: Setup | None = None
     agent_name: str = ""
+    on_request: OnRequest | None = None
+    on_session_end: Entrypoint | None = None
 
 
 def load_agent(ref: str) -> UserAgent:
@@ -65,7 +72,14 @@ def load_agent(ref: str) -> UserAgent:
 
 
 def _of_server(ref: str, server: AgentServer) -> UserAgent:
-    entry = server._entrypoint_fnc  # pyright: ignore[reportPrivateUsage]  # no public accessor in 1.8.9
-    if entry is None:
+    given = cast("Any", server)  # no public accessors in 1.8.9
+    if given._entrypoint_fnc is None:
         raise AgentNotFound(f"--agent {ref!r}: the AgentServer has no @rtc_session function")
-    return UserAgent(ref, entry, server.setup_fnc, server._agent_name)  # pyright: ignore[reportPrivateUsage]  # as above
+    return UserAgent(
+        ref,
+        given._entrypoint_fnc,
+        server.setup_fnc,
+        given._agent_name,
+        given._request_fnc,
+        given._session_end_fnc,
+    )

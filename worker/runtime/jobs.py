@@ -6,39 +6,52 @@ and read what they need from the environment that the container set.
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import cast
+from typing import Final, cast
 
 from livekit.agents import JobContext, JobProcess
 
 from worker.link.api import Link
 from worker.link.connect import connect
 from worker.logs import configure_logs
-from worker.runtime.agent_ref import SHIPPED, load_agent
+from worker.runtime.agent_ref import SHIPPED, UserAgent, load_agent
 from worker.settings import load_settings
 
 _LINK = "livekit_supervisor.link"
+IMPORTED_FIRST: Final = "worker.runtime.session_hook"  # only job processes need what it imports
 
 
 def prewarm(proc: JobProcess) -> None:
-    """Once per job process, before it has a call: import the agent, and run its own setup."""
-    agent = load_agent(os.environ.get("WORKER_AGENT") or SHIPPED)
+    """Once per job process, before it has a call: logs, imports (half a second of them), the agent's own setup."""
+    configure_logs(load_settings(), job=True)
+    importlib.import_module(IMPORTED_FIRST)
+    agent = _agent()
     if agent.setup is not None:
         agent.setup(proc)
 
 
 async def run_job(ctx: JobContext) -> None:
     """One call: connect to the container's link, guard the sessions, run the entrypoint."""
-    from worker.runtime.session_hook import SessionHook  # only job processes need what it imports
+    from worker.runtime.session_hook import SessionHook  # see IMPORTED_FIRST
 
-    agent = load_agent(os.environ.get("WORKER_AGENT") or SHIPPED)
-    settings = load_settings()
-    configure_logs(settings, job=True)
+    agent, settings = _agent(), load_settings()
     link = await connect(settings)
     ctx.add_shutdown_callback(link.aclose)
     ctx.proc.userdata[_LINK] = link
     SessionHook(settings=settings, link=link, ctx=ctx).install()
     await agent.entrypoint(ctx)
+
+
+async def end_job(ctx: JobContext) -> None:
+    """The session is over: what the user's AgentServer wants done then."""
+    ended = _agent().on_session_end
+    if ended is not None:
+        await ended(ctx)
+
+
+def _agent() -> UserAgent:
+    return load_agent(os.environ.get("WORKER_AGENT") or SHIPPED)
 
 
 def link_of(ctx: JobContext) -> Link:

@@ -1,13 +1,13 @@
 """One worker container: the AgentServer that runs calls in job processes, and the link they all share.
 
-Stopping: the first SIGTERM or SIGINT (or a drain directive) lets running calls end, up to the drain timeout;
-a second signal ends at once. In dev mode and in rehearsals nothing is waited for.
+Stopping: the first SIGTERM or SIGINT, like a drain directive, lets running calls end, up to the drain timeout; a
+second signal ends the calls within seconds, a third one the process as it stands. In dev mode and in rehearsals
+nothing is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import AsyncGenerator
@@ -52,7 +52,8 @@ async def serve(settings: WorkerSettings, options: ServeOptions) -> None:
 
         for note in start_notes(settings):
             log.info(note, action="providers")
-    stop = _stop_on_signals()
+    stop = Stop()
+    stop.on_signals()
     async with _link(settings, agent, stop, options.local_callers) as link:
         server = _agent_server(settings, options, agent)
         if not options.local_callers:
@@ -67,14 +68,16 @@ async def serve(settings: WorkerSettings, options: ServeOptions) -> None:
             helpers.append(
                 asyncio.create_task(_rehearse(server, options.local_callers), name="local-callers")
             )
-        stopped: asyncio.Task[Any] = asyncio.create_task(stop.wait())
+        stopped: asyncio.Task[Any] = asyncio.create_task(stop.asked.wait())
         try:
             await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
             for task in helpers:
                 task.cancel()
             # Also when the server ended by itself: its calls may end, and its processes must, or this one never does.
             patient = not (options.dev or options.local_callers)
-            await _close(server, link, drain=patient and (stop.is_set() or bool(server.active_jobs)))
+            if patient and (stop.asked.is_set() or server.active_jobs):
+                await _drain(server, link, stop)
+            await server.aclose()
             await _outcome(running, settings)
         finally:
             for task in (*helpers, stopped):
@@ -100,25 +103,38 @@ async def _outcome(running: asyncio.Task[None], settings: WorkerSettings) -> Non
         ) from exc
 
 
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
+class Stop:
+    """asked: end, but let calls end first. hurry: do not wait for them any longer."""
 
-    def received() -> None:
-        if stop.is_set():
-            os._exit(1)  # the operator asked twice
-        stop.set()
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self._signals = 0
 
-    for sig in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sig, received)
-    return stop
+    def on_signals(self) -> None:
+        """Listen to SIGTERM and SIGINT, in the running loop."""
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(sig, self.signalled)
+
+    def signalled(self) -> None:
+        """The operator asked: once, twice, or for the third time.
+
+        A drain directive is none of these: the SIGTERM that usually comes after it must not end calls.
+        """
+        self._signals += 1
+        self.asked.set()
+        if self._signals == 2:
+            self.hurry.set()
+        elif self._signals > 2:
+            os._exit(1)
 
 
 @asynccontextmanager
 async def _link(
-    settings: WorkerSettings, agent: UserAgent, stop: asyncio.Event, local_callers: int
+    settings: WorkerSettings, agent: UserAgent, stop: Stop, local_callers: int
 ) -> AsyncGenerator[ContainerLink]:
     link = ContainerLink.from_settings(settings, agent=agent.ref)
-    link.on_drain(stop.set)
+    link.on_drain(stop.asked.set)
     await link.start()
     # Job processes inherit these; they are started later, by the AgentServer.
     os.environ["WORKER_LINK_SOCKET"] = link.socket_path
@@ -142,6 +158,7 @@ def _agent_server(settings: WorkerSettings, options: ServeOptions, agent: UserAg
         num_idle_processes=1,
         drain_timeout=settings.drain_timeout_s,
         shutdown_process_timeout=3.0 if options.local_callers else 10.0,
+        preload_modules=["worker.runtime.forkserver"],
     )
     if options.local_callers:
         # Real load shedding would refuse callers on a small machine; the number was asked for.
@@ -149,7 +166,12 @@ def _agent_server(settings: WorkerSettings, options: ServeOptions, agent: UserAg
     elif settings.max_calls:
         server.load_fnc = lambda s: len(s.active_jobs) / settings.max_calls  # pyright: ignore[reportUnknownLambdaType, reportUnknownMemberType, reportUnknownArgumentType]  # livekit takes either shape of function
         server.update_options(load_threshold=1.0)
-    server.rtc_session(jobs.run_job, agent_name=agent.agent_name or settings.agent_name)
+    server.rtc_session(
+        jobs.run_job,
+        agent_name=agent.agent_name or settings.agent_name,
+        on_request=agent.on_request,
+        on_session_end=jobs.end_job if agent.on_session_end is not None else None,
+    )
     return server
 
 
@@ -168,17 +190,28 @@ async def _rehearse(server: AgentServer, callers: int) -> None:
         await started.wait()
     number = 0
     while True:
-        if len(server.active_jobs) < callers:
-            number += 1
+        if len(server.active_jobs) >= callers:
+            await asyncio.sleep(0.5)
+            continue
+        number += 1
+        try:
             await server.simulate_job(room=f"call-{os.environ['WORKER_ID']}-{number}", fake_job=True)
-        else:
+        except Exception as exc:  # noqa: BLE001  # a job process that did not start: the next call has another one
+            log.error("call not placed", action="rehearsal_call_failed", exception=type(exc).__name__)
             await asyncio.sleep(0.5)
 
 
-async def _close(server: AgentServer, link: ContainerLink, *, drain: bool) -> None:
-    if drain:
-        link.set_state(WorkerState.DRAINING)
-        log.info("worker draining", action="worker_draining", calls=len(server.active_jobs))
-        with contextlib.suppress(TimeoutError):  # the timeout is the operator's own limit
-            await server.drain()
-    await server.aclose()
+async def _drain(server: AgentServer, link: ContainerLink, stop: Stop) -> None:
+    """Take no new calls, and wait for the ones there are: up to the operator's timeout, or until he is in a hurry."""
+    link.set_state(WorkerState.DRAINING)
+    log.info("worker draining", action="worker_draining", calls=len(server.active_jobs))
+    draining = asyncio.create_task(server.drain())
+    hurry = asyncio.create_task(stop.hurry.wait())
+    await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (draining, hurry):
+        task.cancel()
+    ended, _ = await asyncio.gather(draining, hurry, return_exceptions=True)
+    if server.active_jobs:
+        log.warning("calls are ended", action="worker_calls_ended", calls=len(server.active_jobs))
+    if isinstance(ended, Exception) and not isinstance(ended, TimeoutError):
+        log.error("draining failed", action="worker_drain_failed", exception=type(ended).__name__)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from livekit.agents import Agent, AgentSession, JobContext
+from livekit.agents import Agent, AgentSession, JobContext, JobProcess
 from livekit.agents.types import NOT_GIVEN
 
 from worker.guard.llm import GuardedLLM
 from worker.guard.routing import GuardOptions
 from worker.guard.stt import GuardedSTT
 from worker.guard.tts import GuardedTTS
-from worker.providers import build_providers
+from worker.providers import build_providers, warm_up
 from worker.runtime.jobs import link_of
 from worker.settings import load_settings
+
+
+def prewarm(_: JobProcess) -> None:
+    """Before the process has a call."""
+    warm_up()
 
 
 async def entrypoint(ctx: JobContext) -> None:
