@@ -239,7 +239,14 @@ def _gap(ctx: Context, gap: inp.GapSeen) -> None:
     for target in ctx.state.targets.values():
         suspicion.break_run(target)
         target.suspicion = None
-    ctx.emit("gap", reason=f"{gap.reason}: condemning nobody new for {SETTLE_MS // 1000} s")
+    if ctx.state.leading:
+        _tell_gap(ctx, gap.reason)
+    else:
+        ctx.state.untold_gaps.append(gap.reason)
+
+
+def _tell_gap(ctx: Context, reason: str) -> None:
+    ctx.emit("gap", reason=f"{reason}: condemning nobody new for {SETTLE_MS // 1000} s")
 
 
 def _took_over(ctx: Context, took: inp.TookOver) -> None:
@@ -252,6 +259,9 @@ def _took_over(ctx: Context, took: inp.TookOver) -> None:
         target.published = None
     ctx.took_over = True
     ctx.emit("leader", after="leading", reason=f"epoch {state.epoch}, revisions above {state.revision}")
+    for reason in state.untold_gaps:
+        _tell_gap(ctx, reason)
+    state.untold_gaps.clear()
     ticking.refresh(ctx)
 
 

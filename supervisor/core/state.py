@@ -300,7 +300,7 @@ class EngineState:
     __slots__ = (
         "book", "checks", "counters", "epoch", "expiry_due_ms", "keys", "last_probe_n", "leading",
         "learn_due_ms", "long_slot", "now_ms", "overrides", "refresh", "revision", "roll_due_ms",
-        "sessions", "settling_until_at_ms", "targets", "told_panic", "workers",
+        "sessions", "settling_until_at_ms", "targets", "told_panic", "untold_gaps", "workers",
     )  # fmt: skip
 
     def __init__(self, now_ms: int = 0) -> None:
@@ -318,6 +318,7 @@ class EngineState:
         self.settling_until_at_ms = 0
         self.sessions = 0
         self.told_panic: set[Role] = set()
+        self.untold_gaps: list[str] = []  # seen before `TookOver`
         self.refresh = False
         self.last_probe_n = 0
         self.roll_due_ms = 0

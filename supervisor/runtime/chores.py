@@ -85,16 +85,23 @@ class Chores:
             if inboxes.leave(worker, now_mono):
                 reign.feed(WorkerLeft(worker))
         silent = [b for b in inboxes.silent(now_mono, SILENT_S) if b.cursor != FIRST][:MOST_LOOKED_AT]
-        edges = await reads.edges(reign.client, [(box.key.decode(), box.cursor) for box in silent])
+        keys = [reign.commands_key, *(box.key for box in silent)]
+        before = [inboxes.cursors[key] for key in keys]
+        edges = await reads.edges(
+            reign.client, [(key.decode(), at) for key, at in zip(keys, before, strict=True)]
+        )
         back = [
-            box
-            for box, edge in zip(silent, edges, strict=True)
-            if edge.last is not None and id_order(edge.last) < id_order(box.cursor)
+            e.last is not None and id_order(e.last) < id_order(at)
+            for e, at in zip(edges, before, strict=True)
         ]
-        for box in back:
-            # A failed-over Redis: new entries would lie behind our cursor, and we would be deaf to that worker.
-            inboxes.rewind(box)
-        if back:
+        # A failed-over Redis: new entries would lie behind our cursor, and we would be deaf to that stream.
+        if back[0]:
+            # From here on only: what stands there may have been done before, and has no waiter any more.
+            inboxes.cursors[reign.commands_key] = edges[0].last or FIRST
+        for box, is_back in zip(silent, back[1:], strict=True):
+            if is_back:
+                inboxes.rewind(box)
+        if any(back[1:]):
             self.gap("ids_back")
 
     def gap(self, reason: str) -> None:

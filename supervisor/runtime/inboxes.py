@@ -165,10 +165,6 @@ class Inboxes:
         """(worker, boot) of all that are followed."""
         return [(worker, box.boot) for worker, box in self._by_worker.items() if not box.left_mono]
 
-    def is_inbox(self, key: bytes) -> bool:
-        """Whether the stream is a worker's."""
-        return key in self._by_key
-
     @property
     def workers(self) -> list[str]:
         """Those that are followed now."""
