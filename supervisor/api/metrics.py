@@ -96,6 +96,7 @@ _LABELLED = (
     ("commands", "op", "Operators' commands."),
     ("commands_refused", "op", "Operators' commands that were refused."),
     ("gaps", "reason", "Gaps seen in the reports."),
+    ("outbox_dropped", "stream", "Entries for streams given up while Redis was away for long."),
 )
 
 

@@ -82,6 +82,7 @@ class RuntimeCounters:
     redis_errors: int = 0
     worker_id_clashes: int = 0
     recording_dropped: int = 0
+    outbox_dropped: Counter[str] = field(default_factory=Counter[str])  # by stream
     state_bytes: int = 0
     view_bytes: int = 0
     state_dir_errors: int = 0

@@ -50,7 +50,7 @@ class Hands:
     ) -> None:
         self.fence = fence
         self.revision = 0
-        self.outbox = Outbox(keys)
+        self.outbox = Outbox(keys, counters)
         self._client = client
         self._keys = keys
         self._clock = clock

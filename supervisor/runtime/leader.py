@@ -127,7 +127,9 @@ class Leader:
         except ReadOnlyError:
             raise
         except ResponseError:
-            await self._heal_streams()
+            # Whatever else a server refuses to read for (a missing permission) is said, and tried again later.
+            if not await self._heal_streams():
+                raise
             return 0
         self._board.beat()
         away_s = self._board.redis_answered()
@@ -151,15 +153,17 @@ class Leader:
                     await asyncio.sleep(0)
         return done
 
-    async def _heal_streams(self) -> None:
+    async def _heal_streams(self) -> bool:
         """One key that is no stream makes every read fail: such keys are of no use to anybody, and go."""
         reign = self._reign
-        for key in await reads.no_streams(reign.client, list(reign.inboxes.cursors)):
+        wrong = await reads.no_streams(reign.client, list(reign.inboxes.cursors))
+        for key in wrong:
             reign.counters.unreadable["wrong_type"] += 1
             log.error("no stream; removed", action="leader.wrong_type")
             name = key.decode().removeprefix(reign.keys.prefix)
             reign.hands.dead(Poison(name, "0-0", "wrong_type", b""))
             await reads.remove(reign.client, key)
+        return bool(wrong)
 
     def _entry(
         self, key: bytes, entry_id: bytes, flat: list[bytes] | None, redis_ms: int, mono_s: float

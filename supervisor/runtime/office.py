@@ -67,8 +67,18 @@ class Office:
         """See the class."""
         try:
             while True:
-                lease = await self._stand_by()
-                await self._lead(lease)
+                try:
+                    lease = await self._stand_by()
+                    await self._lead(lease)
+                except Exception as exc:
+                    self._context.counters.step_errors += 1
+                    log.error(
+                        "a replica's turn failed",
+                        action="office.error",
+                        error=type(exc).__name__,
+                        exc_info=exc,
+                    )
+                    await asyncio.sleep(BACKOFF_S[1])
         finally:
             await self._client.aclose()
 
@@ -128,10 +138,11 @@ class Office:
 
     async def _mirror(self, mark: str) -> None:
         """Keep what operators set on our disk too: Redis and the leader may be lost together."""
-        self._mirrored = mark
         if self._state_dir is None or not mark:
+            self._mirrored = mark
             return
         tables = await reads.kept(self._client, self._keys)
+        self._mirrored = mark  # not before: a Redis that did not answer is asked again
         book = KeptBook(Mark.parse(mark), tables)
         ours = decode_book(await asyncio.to_thread(self._state_dir.read, KEPT_FILE))
         if ours is not None and ours.mark >= book.mark:

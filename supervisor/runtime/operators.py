@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -54,43 +54,53 @@ async def handle(reign: Reign, entry_id: bytes, flat: list[bytes] | None, redis_
     reign.seen_commands.append(command.id)
     known_op = command.op if command.op in OPS else "unknown"
     reign.counters.commands[known_op] += 1
-    reply, subject = await _carry_out(reign, command)
-    if reply.status >= 400:
+    done = await _carry_out(reign, command)
+    if done.status >= 400:
         reign.counters.commands_refused[known_op] += 1
-    audit = Audit(redis_ms, command.actor, command.op, subject[:200], reply.detail, reply.status)
-    reign.hands.audit(audit)
+    detail = done.detail[:300]
+    reign.hands.audit(Audit(redis_ms, command.actor, command.op, done.subject[:200], detail, done.status))
+    if done.trouble is not None:
+        raise done.trouble
+    # What follows from it is published, and written down, before anybody is told that it is so.
     await reign.hands.do()
+    reply = Reply(command.id, done.status, detail, reign.hands.revision)
     with contextlib.suppress(ValueError):  # an id that cannot be part of a key has nobody waiting
         await writes.reply(reign.client, reign.keys, command.id, encode(reply))
 
 
-async def _carry_out(reign: Reign, command: Command) -> tuple[Reply, str]:
+class _Done(NamedTuple):
+    """How a command ended. trouble: it holds, but Redis went away, so its sender cannot be told."""
+
+    status: int
+    detail: str
+    subject: str = ""
+    trouble: Exception | None = None
+
+
+async def _carry_out(reign: Reign, command: Command) -> _Done:
     now_ms = reign.clock.now_ms
     wanted = plan(command, reign.book, _known(reign), now_ms)
-    status, detail, subject = 200, "", ""
     if isinstance(wanted, Refusal):
-        status, detail = wanted.status, wanted.detail
-    elif isinstance(wanted, Drain):
-        status, subject, detail = 202, wanted.worker, "told to drain"
+        return _Done(wanted.status, wanted.detail)
+    if isinstance(wanted, Drain):
         redis_ms = reign.clock.to_redis(now_ms)
         directive = Directive(
             f"drain-{secrets.token_hex(8)}", DirectiveKind.DRAIN, reign.fence.epoch, redis_ms,
             redis_ms + DRAIN_VALID_MS, reason=wanted.reason,
         )  # fmt: skip
         reign.hands.directive(directive, wanted.worker)
-    elif isinstance(wanted, Ask):
-        status, subject, detail = 202, wanted.subject, wanted.detail
+        return _Done(202, "told to drain", wanted.worker)
+    if isinstance(wanted, Ask):
         for item in wanted.inputs:
             reign.feed(item)
-    else:
-        subject, detail = wanted.subject, wanted.detail
-        try:
-            await change(reign, wanted, command.actor)
-        except Unstored:
-            status, detail = 503, "SUPERVISOR_STATE_DIR could not be written; nothing changed"
-    # What follows from it is published before anybody is told that it is so.
-    await reign.hands.do()
-    return Reply(command.id, status, detail[:300], reign.hands.revision), subject
+        return _Done(202, wanted.detail, wanted.subject)
+    try:
+        await change(reign, wanted, command.actor)
+    except Unstored:
+        return _Done(503, "SUPERVISOR_STATE_DIR could not be written; nothing changed", wanted.subject)
+    except (writes.Emptied, *REDIS_TROUBLE) as exc:
+        return _Done(202, f"{wanted.detail} (Redis was away; its sender was not told)", wanted.subject, exc)
+    return _Done(200, wanted.detail, wanted.subject)
 
 
 def _known(reign: Reign) -> Known:

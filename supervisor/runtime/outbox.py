@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from typing import TYPE_CHECKING
 
 from supervisor.store.writes import Entry
@@ -10,6 +10,7 @@ from supervisor.store.writes import Entry
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from supervisor.runtime.context import RuntimeCounters
     from supervisor.wire.keys import Keys
 
 MAX_WAITING = 5_000
@@ -19,10 +20,10 @@ BATCH = 200
 class Outbox:
     """Entries that wait. When Redis is away for long, the oldest go first and are counted."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, counters: RuntimeCounters) -> None:
         self._keys = keys
+        self._counters = counters
         self._waiting: deque[Entry] = deque()
-        self.dropped: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -32,7 +33,7 @@ class Outbox:
     ) -> None:
         """An entry for the stream `name`; `key` when its name has parts; `max_len` for a tighter bound."""
         if len(self._waiting) >= MAX_WAITING:
-            self.dropped[self._waiting.popleft().name] += 1
+            self._counters.outbox_dropped[self._waiting.popleft().name] += 1
         self._waiting.append(Entry(name, key or self._keys(name), fields, max_len))
 
     def head(self, most: int = BATCH) -> list[Entry]:

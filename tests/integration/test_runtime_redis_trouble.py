@@ -8,17 +8,21 @@ from typing import Any, cast
 
 import pytest
 import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from supervisor.core import engine
 from supervisor.runtime.context import SupervisorContext
 from supervisor.runtime.supervisor import office
-from supervisor.store import reads
+from supervisor.store import reads, writes
 from supervisor.store.clients import make_client
-from supervisor.wire.keys import Keys
+from supervisor.wire.codec import decode
+from supervisor.wire.keys import FIELD, Keys
+from supervisor.wire.messages import Audit
 from supervisor.wire.vocabulary import OverrideState, State
 from tests.support.redis_server import RedisServer
 from tests.support.replicas import ask, leading, settings_for
 from tests.support.reporting import OTHER, TARGET, RawWorker, snapshot
-from tests.support.waiting import wait_until
+from tests.support.waiting import WaitTimeout, wait_until
 
 Redis = redis.asyncio.Redis
 FLEET = "trouble"
@@ -201,3 +205,95 @@ async def test_a_killed_redis_that_comes_back_with_its_data_goes_on() -> None:
             await asyncio.gather(ask(client, KEYS, "override.clear", scope=TARGET))
             assert not await forced(client)
         await client.aclose()
+
+
+async def test_a_change_that_redis_could_not_take_holds_and_is_written_down(
+    own_redis: RedisServer, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = writes.keep, iter([True])
+
+    async def away_once(*args: Any, **more: Any) -> None:
+        if next(failures, False):
+            raise RedisConnectionError
+        await real(*args, **more)
+
+    monkeypatch.setattr(writes, "keep", away_once)
+    async with leading(own_redis.url, FLEET):
+        worker = RawWorker(client, KEYS)
+        worker.ok()
+        await worker.register()
+        await worker.send()
+        await wait_until(lambda: snapshot(client, KEYS), "the target is known")
+        with pytest.raises(WaitTimeout):
+            await ask(
+                client,
+                KEYS,
+                "override.set",
+                0.5,
+                scope=TARGET,
+                state="forced_unhealthy",
+                reason="r",
+                ttl_s=60,
+            )
+        await wait_until(lambda: forced(client), "it holds")
+        await wait_until(lambda: overrides(client), "Redis has it")
+
+        async def written() -> list[Audit]:
+            raw = await cast("Any", client).xrange(KEYS("audit"))
+            return [decode(fields[FIELD.encode()], Audit) for _, fields in raw]
+
+        (found,) = await wait_until(written, "the audit says so")
+        assert (found.actor, found.op, found.subject, found.status) == ("tester", "override.set", TARGET, 202)
+
+
+async def overrides(client: Redis) -> set[str]:
+    return set((await reads.kept(client, KEYS))["override"])
+
+
+async def test_reads_that_redis_refuses_are_said_and_tried_again(
+    own_redis: RedisServer, client: Redis
+) -> None:
+    """A missing permission is no reason to spin, nor to be silent about it."""
+    async with leading(own_redis.url, FLEET) as context:
+        await cast("Any", client).execute_command("ACL", "SETUSER", "default", "-xread")
+        await wait_until(lambda: context.counters.step_errors, "it is counted")
+        await cast("Any", client).execute_command("ACL", "SETUSER", "default", "+xread")
+        worker = RawWorker(client, KEYS)
+        worker.ok()
+        await worker.register()
+        await worker.send()
+        await wait_until(lambda: snapshot(client, KEYS), "it reads again", 10)
+
+
+async def test_a_replica_whose_takeover_fails_tries_again(own_redis: RedisServer) -> None:
+    class Broken:
+        """The engine, but that it cannot begin at first."""
+
+        failures = 2
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "new_state" and self.failures:
+                self.failures -= 1
+                raise RuntimeError
+            return getattr(engine, name)
+
+    async with office(settings_for(own_redis.url, FLEET), engine=cast("Any", Broken())) as context:
+        await wait_until(lambda: context.status().is_leader, "it leads after all", 15)
+        assert context.counters.step_errors == 2
+
+
+async def test_a_copy_of_the_records_that_redis_did_not_give_is_asked_for_again(
+    own_redis: RedisServer, client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with leading(own_redis.url, FLEET):
+        await prepare(client)
+        real, failures = reads.kept, iter([True])
+
+        async def away_once(*args: Any) -> Any:
+            if next(failures, False):
+                raise RedisConnectionError
+            return await real(*args)
+
+        monkeypatch.setattr(reads, "kept", away_once)
+        async with office(settings_for(own_redis.url, FLEET, replica="r2", state_dir=tmp_path)):
+            await wait_until(lambda: (tmp_path / "kept.bin").exists(), "the copy is there", 10)
