@@ -87,10 +87,8 @@ def tls_context() -> ssl.SSLContext:
 
 def warm_up() -> None:
     """For a process that waits for its first call: what that call's first requests would otherwise wait for."""
-    for late in (
-        "anyio._backends._asyncio",
-        "openai.resources.chat.completions",
-    ):  # imported by the first request else
+    # Packages that import the half of themselves when they are used first.
+    for late in ("anyio._backends._asyncio", "openai.resources.chat", "openai.lib.streaming.chat"):
         importlib.import_module(late)
     tls_context()
 

@@ -61,7 +61,7 @@ def from_a_job(text: str, *, raised: Exception | None = None) -> logging.LogReco
     info = None
     if raised is not None:
         try:
-            raise raised
+            raise raised  # noqa: TRY301  # a traceback is wanted
         except Exception:  # noqa: BLE001  # whatever the test gave
             info = sys.exc_info()
     handler.emit(logging.LogRecord("livekit.agents", logging.ERROR, __file__, 1, text, None, info))
@@ -84,7 +84,7 @@ def test_a_providers_words_in_a_record_are_redacted(capsys: pytest.CaptureFixtur
 def test_an_exception_is_its_type_and_place(capsys: pytest.CaptureFixture[str]) -> None:
     configure()
     try:
-        raise ValueError(WORDS)
+        raise ValueError(WORDS)  # noqa: TRY301  # a traceback is wanted
     except ValueError:
         logger.exception("it broke")
     (line,) = lines(capsys)

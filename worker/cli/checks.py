@@ -89,15 +89,20 @@ def _keys(settings: WorkerSettings, agent: str) -> Finding:
 async def _probes(settings: WorkerSettings) -> AsyncIterator[Finding]:
     from livekit.agents.utils import http_context  # heavy, and only for probes
 
-    from supervisor.wire.vocabulary import Role
-    from worker.guard.names import children_of
-    from worker.guard.probe import probe_llm
+    from supervisor.wire.vocabulary import Phase, Role
+    from worker.guard.evidence import fault_of
+    from worker.guard.names import children_of, provider_of
+    from worker.guard.probe import Probed, probe_llm
     from worker.guard.stt_probe import probe_stt
     from worker.guard.tts_probe import probe_tts
     from worker.providers import build_providers
 
     async with http_context.open():
-        providers = build_providers(settings)
+        try:
+            providers = build_providers(settings)
+        except WrongSetting as exc:
+            yield Finding("probes", False, str(exc))
+            return
         plans: tuple[Any, ...] = (
             (Role.STT, providers.stt, probe_stt),
             (Role.LLM, providers.llm, probe_llm),
@@ -105,8 +110,11 @@ async def _probes(settings: WorkerSettings) -> AsyncIterator[Finding]:
         )
         for role, plugins, ask in plans:
             for child in children_of(role, plugins):
-                async with asyncio.timeout(PROBE_BUDGET_MS / 1000 + 5):
-                    probed = await ask(child.plugin, PROBE_BUDGET_MS)
+                try:
+                    async with asyncio.timeout(PROBE_BUDGET_MS / 1000 + 5):
+                        probed = await ask(child.plugin, PROBE_BUDGET_MS)
+                except Exception as exc:  # noqa: BLE001  # a plugin that breaks is what is to be found
+                    probed = Probed(fault_of(exc, provider_of(child.plugin), Phase.CONNECT))
                 fault = probed.fault
                 detail = (
                     f"first output after {probed.first_output_ms} ms"
@@ -114,3 +122,4 @@ async def _probes(settings: WorkerSettings) -> AsyncIterator[Finding]:
                     else f"{fault.kind.value} {fault.message}"
                 )
                 yield Finding(child.target, fault is None, detail)
+        await providers.aclose()
