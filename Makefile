@@ -18,10 +18,10 @@ BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint types unit bench sim drill docs docs-check lock clean
+.PHONY: help setup demo test lint types unit bench sim drill compose-test docs docs-check lock clean
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## make the environment in .venv from the hashed lock (instant afterwards)
 
@@ -85,6 +85,9 @@ sim: setup ## put simulated fleets through every fault on virtual time; ARGS=--w
 
 drill: setup ## an outage under load, three variants side by side, e.g. ARGS="--scenario hang --sessions 40"
 	@$(BIN)/supervisor drill $(ARGS)
+
+compose-test: setup ## build and start the containers and put them through outages; needs Docker, no keys (ARGS=--keep)
+	$(BIN)/python -m tests.compose $(ARGS)
 
 docs: setup ## write the generated parts of the docs anew
 	$(BIN)/python -m tests.support.docs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,38 @@ def test_env_example_names_what_compose_reads() -> None:
     read_by_compose = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", texts))
     optional = {"SUPERVISOR_PUBLISHED_PORT", "SIMULATOR_PUBLISHED_PORT"}
     assert read_by_compose - optional == example
+
+
+def test_compose_test_changes_only_what_needs_livekit() -> None:
+    """What `make compose-test` proves must be true of the file that users start."""
+    text = read("tests/compose/rehearsal.yml").replace("!override", "")
+    changed = yaml.safe_load(text)["services"]
+    assert set(changed) == {"livekit", "callers", "worker"}
+    assert changed["livekit"] == changed["callers"] == {"profiles": ["rooms"]}
+    assert set(changed["worker"]) == {"command", "environment", "depends_on"}
+    kept = compose()["services"]["worker"]["depends_on"]
+    assert changed["worker"]["depends_on"] == {name: kept[name] for name in kept if name != "livekit"}
+
+
+def test_compose_test_says_so_without_docker(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.compose"],
+        cwd=ROOT, capture_output=True, text=True, check=False, env={"PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "skipped: there is no docker command\n"), done.stderr
+
+
+def test_stand_ins_serve_supervisor_and_workers_alike() -> None:
+    def settings(name: str) -> dict[str, str]:
+        return dict(re.findall(r"^([A-Z_]+)=(.*)$", read(f"deploy/{name}.env"), re.MULTILINE))
+
+    stand_ins = settings("providers")
+    assert stand_ins["WORKER_SIMULATOR_URL"] == "http://simulator:9100"
+    urls = [value for name, value in stand_ins.items() if name.endswith("_URL")]
+    assert [url for url in urls if not url.startswith("http://simulator:9100")] == []
+    real = settings("providers-real")
+    assert {value for value in real.values() if "simulator" in value or "stand-in" in value} == set()
+    assert set(real) >= {"GROQ_API_KEY", "CARTESIA_API_KEY"}
 
 
 # ------------------------------------------------------------ generated docs
