@@ -314,7 +314,15 @@ class ErrorRecoveryManager:
         if plugin is None:
             return
         messages = self.fallback_messages
-        texts = [*messages.choices((Role.TTS.value,))[1], *messages.choices((FINAL,))[1]]
+        # What is needed most comes first; a call that is over sooner leaves the rest to the next one.
+        keys = (
+            Role.TTS.value,
+            FINAL,
+            Role.LLM.value,
+            Role.STT.value,
+            f"{Role.LLM.value}.{FaultKind.RATE_LIMIT.value}",
+        )
+        texts = [text for key in keys for text in messages.choices((key,))[1]]
         await self.own_voice.prepare(cast("Any", plugin), texts, messages.language, self._calm)
 
     async def _calm(self) -> bool:

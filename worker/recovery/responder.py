@@ -22,7 +22,13 @@ from worker.recovery.phrases import FINAL, FallbackMessages
 from worker.recovery.speaker import Speaker
 
 OWN_WORDS_S: Final = 0.9
-"""How long our own words may take to sound before a recording is played instead."""
+"""How long our own words may take to sound before a recording is played instead…"""
+SOUND_BY_S: Final = 2.45
+"""…less when the caller has waited for long: by then there should be a sound, though the voice gets its chance."""
+CHANCE_S: Final = 0.3
+LATE_S: Final = 1.8
+"""After so long a wait, words that were made in the own voice before are played rather than asked for anew."""
+LOOK_S: Final = 0.05
 HANDOFF_LOOKS: Final = 20
 HANDOFF_LOOK_S: Final = 0.1
 TRANSFER_TIMEOUT_S: Final = 30.0
@@ -38,6 +44,8 @@ class Watched(Protocol):
     def turn(self) -> int: ...
     @property
     def tts_is_dead(self) -> bool: ...
+    @property
+    def waited_s(self) -> float: ...
     def spoke_since(self, mono: float) -> bool: ...
     def apologised(self) -> None: ...
     def voice_failed(self) -> None: ...
@@ -131,9 +139,10 @@ class Responder:
         watch, speaker = self._watch, self._speaker
         speaker.hush()
         key = FINAL if final else Role.TTS.value
-        handle = speaker.say(
-            text, final=final, recorded=recorded, texts=list(self._messages.choices((key,))[1])
-        )
+        waited_s = watch.waited_s
+        clip = speaker.own_clip(text) if waited_s > LATE_S and not recorded else None
+        texts = list(self._messages.choices((key,))[1])
+        handle = speaker.say(text, final=final, recorded=recorded, texts=texts, clip=clip)
         if handle is None:
             return None
         last = self._last
@@ -143,19 +152,19 @@ class Responder:
             self.final_messages += 1
         elif not once_more:
             self.apologies += 1
-        self._last = _Said(watch.turn, time.monotonic(), handle, recorded)
+        self._last = _Said(watch.turn, time.monotonic(), handle, recorded or clip is not None)
         watch.apologised()
-        if not recorded and speaker.has_sound:
-            self._spawn(self._make_heard(handle, text, final), "recovery-hear")
+        if not self._last.recorded and speaker.has_sound:
+            left_s = min(OWN_WORDS_S, max(CHANCE_S, SOUND_BY_S - waited_s))
+            self._spawn(self._make_heard(handle, text, final, left_s), "recovery-hear")
         return handle
 
-    async def _make_heard(self, handle: SpeechHandle, text: str, final: bool) -> None:
+    async def _make_heard(self, handle: SpeechHandle, text: str, final: bool, left_s: float) -> None:
         """Words of ours that do not sound in time are played from a recording."""
-        left_s = OWN_WORDS_S
         while left_s > 0 and not handle.done():
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(LOOK_S)
             # While the caller speaks livekit holds the speech back: that is no fault of the voice.
-            left_s -= 0.1 if self._session.user_state != "speaking" else 0.0
+            left_s -= LOOK_S if self._session.user_state != "speaking" else 0.0
             if self._speaker.was_heard(handle):
                 return
         latest = self._last is not None and self._last.handle is handle

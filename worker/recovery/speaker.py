@@ -16,6 +16,7 @@ from livekit.agents import AgentSession, llm
 from livekit.agents.voice import SpeechHandle
 
 from supervisor.wire.vocabulary import Role
+from worker.recovery.audio import Clip
 from worker.recovery.guard_session import SessionGuard
 from worker.recovery.sounds import Sounds
 
@@ -75,12 +76,19 @@ class Speaker:
             if not own.done():
                 own.interrupt(force=True)
 
-    def say(self, text: str, *, final: bool, recorded: bool, texts: list[str]) -> SpeechHandle | None:
-        """Say `text`, or play what is recorded in its place. None when the session cannot speak any more."""
+    def own_clip(self, text: str) -> Clip | None:
+        """These very words in the agent's own voice, if they were made before."""
+        return self._sounds.own_voice.get([text]) if self.has_sound else None
+
+    def say(
+        self, text: str, *, final: bool, recorded: bool, texts: list[str], clip: Clip | None = None
+    ) -> SpeechHandle | None:
+        """Say `text`, or play what is recorded in its place (`clip`, if given). None when nobody can speak."""
         self.saying = True
         try:
-            if self.has_sound and (recorded or not self._can_speak()):
+            if clip is None and self.has_sound and (recorded or not self._can_speak()):
                 clip = self._sounds.clip(final=final, texts=[text, *texts])
+            if clip is not None:
                 handle = self._session.say(
                     clip.text or text,
                     audio=clip.play(),

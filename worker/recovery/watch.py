@@ -145,6 +145,12 @@ class SessionWatch:
         self._link.gave_up_on(Role.TTS)
         self._error_mono[Role.TTS] = self._clock()
 
+    @property
+    def waited_s(self) -> float:
+        """How long the caller waits for a sound by now."""
+        since = self.silence.waiting_since
+        return self._clock() - since if since is not None else 0.0
+
     def spoke_since(self, mono: float) -> bool:
         """Whether the agent itself has spoken since then."""
         return self._spoke_mono > mono
