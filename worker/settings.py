@@ -116,6 +116,16 @@ class WorkerSettings(BaseSettings):
     audio_cache_dir: str = Field(
         "", description="Where apologies in the agent's own voice are kept; empty: the user's cache folder."
     )
+    max_retries: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="Errors in a row that a caller gets an apology for, then the final message.",
+    )
+    on_exhausted: str = Field(
+        "close",
+        description="After the final message: close the session, or stay (the final message at each failure).",
+    )
     log_emoji: bool = Field(False, description="A sign in front of the lines about errors in calls.")
 
     @field_validator("fleet")
@@ -172,6 +182,11 @@ class WorkerSettings(BaseSettings):
     @classmethod
     def _log_format(cls, value: str) -> str:
         return _one_of(value, _LOG_FORMATS)
+
+    @field_validator("on_exhausted")
+    @classmethod
+    def _on_exhausted(cls, value: str) -> str:
+        return _one_of(value, ("close", "stay"))
 
     @field_validator("log_level")
     @classmethod

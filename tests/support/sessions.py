@@ -58,10 +58,15 @@ class TextCall:
 
 @contextlib.asynccontextmanager
 async def text_call(
-    model: Any, *, agent: Agent | None = None, start_first: bool = False, **given: Any
+    model: Any,
+    *,
+    agent: Agent | None = None,
+    start_first: bool = False,
+    session: AgentSession[Any] | None = None,
+    **given: Any,
 ) -> AsyncGenerator[TextCall]:
     """A text session with error handling; `start_first` sets that up after the start."""
-    session: AgentSession[Any] = AgentSession(llm=model, vad=None)
+    session = session or AgentSession(llm=model, vad=None)
     sink = Sink()
     session.output.transcription = sink
     starting = agent or Agent(instructions="Answer.")

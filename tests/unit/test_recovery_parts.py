@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -19,6 +21,15 @@ from worker.recovery.options import RecoveryOptions
 from worker.recovery.stats import ErrorStats, SessionReport, SilenceMeter
 
 SERVER, RATE = FaultKind.SERVER, FaultKind.RATE_LIMIT
+
+
+def test_importing_the_worker_is_light() -> None:
+    """An agent of one's own imports it everywhere; livekit comes with what is asked for."""
+    code = "import sys, worker; assert 'livekit' not in sys.modules; from worker import setup_error_handling"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_errors_in_a_row_up_to_the_limit() -> None:

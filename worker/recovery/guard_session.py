@@ -1,7 +1,7 @@
 """Puts guards over everything a session uses: its own and its agents' LLM, STT and TTS, at any time.
 
 A bare plugin becomes a guard with one child (deadlines, counts, probes), an upstream FallbackAdapter gives its
-children to a guard, realtime models are left alone. Rule: livekit's private names are touched in this file alone,
+children to a guard, realtime models are left alone. Rule: livekit's private attributes are changed in this file alone,
 and tests/contract/test_recovery_livekit.py fails when an upgrade moves them.
 """
 
@@ -283,6 +283,16 @@ def guard_session(
     )
     guard.install()
     return guard
+
+
+def listen_first(session: AgentSession[Any], event: str, handler: Callable[[Any], None]) -> None:
+    """Listen before everybody who listens already: livekit lets one handler's TypeError keep an event from the rest."""
+    emitter = cast("Any", session)
+    emitter.on(event, handler)
+    others = cast("dict[Callable[..., Any], None]", emitter._events[event])
+    for other in [each for each in others if each is not handler]:
+        del others[other]
+        others[other] = None
 
 
 def _keep_listeners(component: Any, guard: AnyGuard) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import structlog
 from livekit.agents import AgentSession
@@ -39,6 +39,8 @@ def setup_error_handling(
     """
     manager = manager_of(session)
     if manager is None:
+        if settings is not None and max_retries == DEFAULT_MAX_RETRIES:
+            max_retries = settings.max_retries
         manager = ErrorRecoveryManager(
             max_retries,
             custom_audio_path or (settings.error_audio if settings is not None else None) or None,
@@ -55,7 +57,9 @@ def setup_error_handling(
 
 
 def _options(settings: WorkerSettings | None, given: dict[str, Any]) -> RecoveryOptions:
-    known = cast("dict[str, Any]", {} if settings is None else {"emoji": settings.log_emoji})
+    known: dict[str, Any] = {}
+    if settings is not None:
+        known = {"emoji": settings.log_emoji, "on_exhausted": settings.on_exhausted}
     if settings is not None and settings.audio_cache_dir:
         known["cache_dir"] = settings.audio_cache_dir
     if settings is not None and "language" in settings.model_fields_set:

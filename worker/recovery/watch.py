@@ -20,7 +20,7 @@ from livekit.agents.voice import SpeechHandle
 from supervisor.wire.vocabulary import FaultKind, Phase, Role
 from worker.guard.errors import guard_fault
 from worker.guard.evidence import fault_of
-from worker.recovery.guard_session import SessionGuard
+from worker.recovery.guard_session import SessionGuard, listen_first
 from worker.recovery.observed_link import ObservedLink
 from worker.recovery.options import RecoveryOptions
 from worker.recovery.speaker import Speaker
@@ -115,7 +115,7 @@ class SessionWatch:
         ):
             safe = harmless(event, handler)
             self._handlers.append((event, safe))
-            cast("Any", self._session).on(event, safe)
+            listen_first(self._session, event, safe)
         options = self._session.options
         if self._options.deaf_after_s and options.transcription_timeout is None:
             options.transcription_timeout = self._options.deaf_after_s
