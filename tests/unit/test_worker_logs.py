@@ -1,72 +1,114 @@
-"""livekit's log lines in ours: why something failed goes out, what callers said does not."""
+"""What livekit's own records become before they leave the worker: no key, no caller's words, one line."""
 
 from __future__ import annotations
 
 import json
 import logging
-import warnings
+import pickle
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
+from livekit.agents.ipc.log_queue import LogQueueHandler
 
 from worker.logs import configure_logs
-from worker.settings import read_settings
+from worker.settings import WorkerSettings
+
+SECRET = "gsk_neverShowThis0123456789abcdef"
+WORDS = "my card number is a secret"
+
+logger = logging.getLogger("livekit.agents")
 
 
-class Refused(Exception):
-    """As aiohttp's: its text holds headers."""
-
-    status = 401
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
+@pytest.fixture
+def worker_logs() -> Iterator[None]:
+    """The container's logging, put back afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    with warnings.catch_warnings():
-        yield
-    logging.captureWarnings(False)
+    yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.captureWarnings(False)
     structlog.reset_defaults()
 
 
-def test_an_attempt_that_failed_says_why_without_its_text(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(read_settings(log_format="json"))
-    extra = {"retry_count": 2, "max_retry": 16, "error": Refused("Bearer secret")}
-    logging.getLogger("livekit.agents").warning("failed to connect", extra=extra)
-    line = json.loads(capsys.readouterr().err)
-    assert {key: line[key] for key in ("event", "retry_count", "max_retry", "error", "status")} == {
-        "event": "failed to connect",
-        "retry_count": 2,
-        "max_retry": 16,
-        "error": "Refused",
-        "status": 401,
-    }
-    assert "secret" not in json.dumps(line)
+def configure(level: str = "info") -> None:
+    configure_logs(WorkerSettings(log_format="json", log_level=level))  # pyright: ignore[reportCallIssue]  # the rest has defaults
 
 
-def test_words_of_callers_stay_inside(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(read_settings(log_format="json"))
-    extra = {"user_transcript": "my number is 12", "room": "+4912", "job_id": "job-1"}
-    logging.getLogger("livekit.agents").info("received user transcript", extra=extra)
-    line = json.loads(capsys.readouterr().err)
-    assert line["job_id"] == "job-1"
-    assert "12" not in json.dumps(line | {"timestamp": ""})
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-def test_a_warning_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(read_settings(log_format="json"))
-    warnings.simplefilter("always")
-    warnings.warn("the secret is short", UserWarning, stacklevel=1)
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert "the secret is short" in json.loads(lines[0])["event"]
+class _Wire:
+    """Where a job process puts its pickled records."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def send_bytes(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def close(self) -> None: ...
 
 
-@pytest.mark.parametrize("name", ["httpx", "httpx2"])
-def test_no_line_for_every_request(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    configure_logs(read_settings(log_format="json"))
-    logging.getLogger(name).info("HTTP Request: POST https://…")
-    assert capsys.readouterr().err == ""
+def from_a_job(text: str, *, raised: Exception | None = None) -> logging.LogRecord:
+    """A record as livekit hands it from a job process to the container's."""
+    wire = _Wire()
+    handler = LogQueueHandler(wire)  # pyright: ignore[reportArgumentType]  # the two methods that it uses
+    info = None
+    if raised is not None:
+        try:
+            raise raised  # noqa: TRY301  # a traceback is wanted
+        except Exception:  # noqa: BLE001  # whatever the test gave
+            info = sys.exc_info()
+    handler.emit(logging.LogRecord("livekit.agents", logging.ERROR, __file__, 1, text, None, info))
+    handler.close()
+    handler.thread.join()
+    return pickle.loads(wire.sent[0])  # noqa: S301  # made here
+
+
+@pytest.mark.usefixtures("worker_logs")
+def test_a_providers_words_in_a_record_are_redacted(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    logger.warning("provider said: key %s is wrong, heard '%s'", SECRET, WORDS, extra={"user_input": WORDS})
+    (line,) = lines(capsys)
+    assert SECRET not in str(line)
+    assert WORDS not in str(line)
+    assert line["event"].startswith("provider said: key [key] is wrong")
+
+
+@pytest.mark.usefixtures("worker_logs")
+def test_an_exception_is_its_type_and_place(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    try:
+        raise ValueError(WORDS)  # noqa: TRY301  # a traceback is wanted
+    except ValueError:
+        logger.exception("it broke")
+    (line,) = lines(capsys)
+    assert line["exception"] == "ValueError"
+    assert line["at"].startswith("test_worker_logs.py:")
+    assert WORDS not in str(line)
+
+
+@pytest.mark.usefixtures("worker_logs")
+def test_a_traceback_from_a_job_process_is_its_type_and_place(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    record = from_a_job("unhandled exception", raised=LookupError(f"{WORDS}\nSecret: {SECRET}"))
+    assert WORDS in record.getMessage(), "livekit formats the traceback into the message"
+    logging.getLogger(record.name).callHandlers(record)
+    (line,) = lines(capsys)
+    assert line["event"] == "unhandled exception"
+    assert line["exception"] == "LookupError"
+    assert line["at"].startswith("test_worker_logs.py:")
+    assert WORDS not in str(line)
+    assert SECRET not in str(line)
+
+
+@pytest.mark.usefixtures("worker_logs")
+def test_whole_requests_are_not_logged_even_for_debugging(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("debug")
+    logging.getLogger("openai._base_client").debug("Request options: %s", {"messages": ["hello"]})
+    assert lines(capsys) == []
