@@ -122,6 +122,39 @@ async def test_a_stream_that_stops_moving_is_cut_off() -> None:
         assert bench.link.ends() == [(FIRST, "stalled"), (SECOND, "ok")]
 
 
+async def test_a_stalled_stream_that_will_not_close_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with benched() as bench:
+        plugin = bench.guarded.guard.children[0].plugin
+        opens, let_go = plugin.chat, asyncio.Event()
+
+        def stubborn(**given: Any) -> Any:
+            stream: Any = opens(**given)
+            closes = stream.aclose
+
+            async def aclose() -> None:
+                await let_go.wait()
+                await closes()
+
+            stream.aclose = aclose
+            return stream
+
+        monkeypatch.setattr(plugin, "chat", stubborn)
+        bench.link.rule(FIRST, stall_ms=200)
+        bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=20.0)
+        reply = Reply()
+        asking = asyncio.ensure_future(bench.ask(into=reply))
+        await wait_until(lambda: reply.text, "the first word")
+        bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=0.001)
+        try:
+            await asyncio.wait_for(asking, 5)
+        finally:
+            let_go.set()
+        assert reply.text.split() == answer_for(QUESTION).split()
+        assert bench.link.ends() == [(FIRST, "stalled"), (SECOND, "ok")]
+
+
 async def test_both_cut_goes_back_to_the_first() -> None:
     async with benched() as bench:
         bench.sim.set_fault("llm", "groq", "cut", after_chunks=4, share=0.5)

@@ -260,6 +260,32 @@ async def test_input_that_ends_with_everybody_dead_raises(rig: Rig) -> None:
             assert [event async for event in stream] == []
 
 
+async def test_a_plugin_that_cannot_open_a_stream_is_the_next_ones_turn(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> None:
+        raise RuntimeError("no stream")
+
+    monkeypatch.setattr(rig.cartesia, "stream", broken)
+    async with rig.stt.stream() as stream:
+        caller = Caller(stream)
+        try:
+            caller.say(FIRST)
+            await caller.understood(FIRST)
+        finally:
+            await caller.aclose()
+    assert rig.link.ends()[0] == (CARTESIA, "unknown")
+    assert rig.link.ends()[-1] == (GROQ, "ok")
+
+
+async def test_a_refused_key_counts_before_anybody_has_spoken(rig: Rig) -> None:
+    """The recogniser is connected when the call begins, often before there is any sound."""
+    rig.sim.set_fault("stt", "cartesia", "status", status=401)
+    async with rig.stt.stream():
+        await wait_until(lambda: rig.link.attempts and rig.link.attempts[0].end, "the connection was refused")
+    assert rig.link.ends()[0] == (CARTESIA, "authentication")
+
+
 async def test_recognize_goes_to_the_next(rig: Rig) -> None:
     rig.link.deadlines(CARTESIA, GROQ, first_output_ms=2000, stall_ms=700)
     event = await rig.stt.recognize(spoken(FIRST))

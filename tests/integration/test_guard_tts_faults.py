@@ -105,6 +105,18 @@ async def test_next_voice_says_everything_before_any_sound(
     assert rig.errors == []
 
 
+async def test_a_plugin_that_cannot_open_a_stream_is_the_next_ones_turn(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> None:
+        raise RuntimeError("no stream")
+
+    monkeypatch.setattr(rig.cartesia, "stream", broken)
+    assert words_in(await rig.say()) == WORDS
+    assert rig.link.ends() == [(CARTESIA, "unknown"), (GROQ, "ok")]
+    assert rig.errors == []
+
+
 async def test_error_inside_an_open_socket(rig: Rig) -> None:
     await rig.say("A first sentence here.")
     rig.sim.set_fault("tts", "cartesia", "status", status=503)

@@ -8,8 +8,7 @@ import os
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tests.support.redis_server import free_port
 from worker.cli.app import app

@@ -37,7 +37,7 @@ async def users_call(sim: SimulatorServer, link: NotedLink, *, guard: bool) -> t
     """What the user's entrypoint does, in a job process with the hook. The session's LLM, and what was said."""
     job = cast("Any", SimpleNamespace(is_fake_job=lambda: False))
     SessionHook(settings=read_settings(guard=guard), link=link, ctx=job).install()
-    session: Any = AgentSession(llm=groq_llm(sim.url))
+    session = cast("Any", AgentSession)(llm=groq_llm(sim.url))
     session.output.transcription = sink = Sink()
     await session.start(Agent(instructions="Answer."))
     llm = session.llm

@@ -95,7 +95,7 @@ def test_a_websocket_closed_without_a_code(phase: Phase) -> None:
         ("2m59.56s", 179_560), ("1h2m", 3_720_000), ("120ms", 120), ("7.66s", 7_660), ("20 seconds", 20_000),
         ("10", 10_000), ("6m0s", 360_000), ("", 0), ("soon", 0),
         ("-3", 0), ("nan", 0), ("inf", 0), ("1e99", MAX_RETRY_AFTER_MS),
-        ("3 minutes", 180_000), ("500 milliseconds", 500),
+        ("3 minutes", 180_000), ("500 milliseconds", 500), ("Thu, 05 Mar 2026 07:28:00 GMT", 0),
     ],
 )  # fmt: skip
 def test_durations(text: str, expected: int) -> None:

@@ -12,9 +12,10 @@ from livekit.agents import Agent, AgentSession, JobContext, llm, stt, tts
 
 from worker.providers import Providers, build_providers
 from worker.runtime.shipped_agent import entrypoint as guarded
+from worker.runtime.shipped_agent import prewarm
 from worker.settings import WorkerSettings, load_settings
 
-__all__ = ["guarded", "plain", "upstream"]
+__all__ = ["guarded", "plain", "prewarm", "upstream"]
 
 
 async def plain(ctx: JobContext) -> None:

@@ -153,8 +153,13 @@ def _broken(phase: Phase) -> FaultKind:
 
 
 def duration_ms(text: str) -> int:
-    """`2m59.56s`, `1h2m`, `120ms`, `7.66s`, `20 seconds` in milliseconds; a bare number is seconds; 0 if none."""
+    """`2m59.56s`, `1h2m`, `120ms`, `7.66s`, `20 seconds` in milliseconds; a bare number is seconds; 0 if none.
+
+    A date, which HTTP allows as well, is none ("05 Mar" is not five minutes).
+    """
     text = text.strip()
+    if text.endswith("GMT"):
+        return 0
     try:
         return _clamp(float(text) * 1000)
     except ValueError:

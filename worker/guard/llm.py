@@ -191,7 +191,8 @@ class GuardedLLMStream(llm.LLMStream):
         """Wait until the winner's stream has ended; None after a good end."""
         guarded, child = self._guarded, runner.attempt.child
         try:
-            await asyncio.wait({runner.reading})
+            # (Not for a stalled stream to be closed: that may take its time.)
+            await asyncio.wait({runner.reading, runner.stalled}, return_when=asyncio.FIRST_COMPLETED)
             fault = runner.ended(expects_usage=guarded.expects_usage[child.target])
             if fault is None:
                 usage = runner.relay.usage if runner.relay is not None else None

@@ -136,6 +136,8 @@ class Relay:
 class Runner:
     """Reads one child's stream to its end. `woke` is done at its first output or, without one, at its end.
 
+    stalled: done when nothing more came for too long; the stream is being closed then.
+
     claim: asked once, when the first output is here; a relay means that it won, None that somebody else has.
     """
 
@@ -145,7 +147,9 @@ class Runner:
         self.attempt = attempt
         self.stream = stream
         self.relay: Relay | None = None
-        self.woke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.woke: asyncio.Future[None] = loop.create_future()
+        self.stalled: asyncio.Future[None] = loop.create_future()
         self._claim = claim
         self._early: list[llm.ChatChunk] = []
         self._fault: Fault | None = None
@@ -172,7 +176,7 @@ class Runner:
         await asyncio.wait({self.reading})
 
     def ended(self, *, expects_usage: bool) -> Fault | None:
-        """How it ended; None for a good end, whose rest has gone out then. Call it once, after `reading`."""
+        """How it ended; None for a good end, whose rest has gone out then. Once, after `reading` or `stalled`."""
         relay = self.relay
         phase = self.attempt.phase if relay is None else Phase.MID_STREAM
         if self._stall is not None and self._stall.fired:
@@ -240,4 +244,5 @@ class Runner:
         return more
 
     def _close_soon(self) -> None:
+        self.stalled.set_result(None)
         self.attempt.keep(self.stream.aclose())

@@ -156,7 +156,9 @@ class GuardedSTT(stt.STT[Any]):
                 await asyncio.sleep(decision.sleep_ms / 1000)
             attempt = turn.begin(turn.child(decision))
             attempt.connected()
-            asking = asyncio.ensure_future(recognize_once(attempt.child.plugin, buffer, language=language))
+            asking: asyncio.Task[stt.SpeechEvent | Fault] = self._guard.keep(
+                recognize_once(attempt.child.plugin, buffer, language=language)
+            )
             try:
                 woke = await attempt.wait(asking)
                 if woke is Woke.VERDICT:

@@ -128,35 +128,45 @@ class EarStream:
                 raise ValueError(f"{plugin.label} does not stream; give GuardedSTT a vad")
             watched = _Watched(cast("AnySTT", unwrap(plugin)), self._tell)
             streamer = stt.StreamAdapter(stt=watched, vad=Segments(found))
-        self._stream = streamer.stream(language=language, conn_options=CHILD_OPTIONS)
+        self._stream: stt.RecognizeStream | None = None
+        self._pump_task: asyncio.Task[None] | None = None
+        try:
+            self._stream = streamer.stream(language=language, conn_options=CHILD_OPTIONS)
+        except Exception as error:  # noqa: BLE001 - a plugin that cannot even begin has failed like any other
+            self.fault = fault_of(error, self._provider, Phase.CONNECT)
+            self.done = True
+            return
         self._stream.start_time_offset = offset_s
-        self._tap_cartesia()
-        self._pump_task = asyncio.create_task(self._pump(), name="guard.stt.ear")
+        self._tap_cartesia(self._stream)
+        self._pump_task = asyncio.create_task(self._pump(self._stream), name="guard.stt.ear")
 
     @property
     def context(self) -> Any:
         """What the plugin has learnt about the speaker."""
-        return self._stream.context
+        return self._stream.context if self._stream is not None else None
 
     def push(self, frame: rtc.AudioFrame) -> None:
         """More sound; nothing happens once the stream is over."""
-        if not self.done and not self._ending:
-            self._quietly(lambda: self._stream.push_frame(frame))
+        stream = self._stream
+        if stream is not None and not self.done and not self._ending:
+            self._quietly(lambda: stream.push_frame(frame))
 
     def flush(self) -> None:
         """Finish the segment here, if the plugin can."""
-        if not self.done and not self._ending:
+        if self._stream is not None and not self.done and not self._ending:
             self._quietly(self._stream.flush)
 
     def end(self) -> None:
         """No more sound comes."""
-        if not self.done and not self._ending:
+        if self._stream is not None and not self.done and not self._ending:
             self._ending = True
             # Cartesia's plugin does nothing at all when its input is closed before its task has begun.
             asyncio.get_running_loop().call_soon(self._quietly, self._stream.end_input)
 
     async def aclose(self) -> None:
         """Break off."""
+        if self._stream is None or self._pump_task is None:
+            return
         await self._stream.aclose()
         self._pump_task.cancel()
         await asyncio.gather(self._pump_task, return_exceptions=True)
@@ -172,9 +182,9 @@ class EarStream:
         self.events.append(event)
         self._wake()
 
-    async def _pump(self) -> None:
+    async def _pump(self, stream: stt.RecognizeStream) -> None:
         try:
-            async for event in self._stream:
+            async for event in stream:
                 if self._made_up(event):
                     self._withheld.append(event)
                     continue
@@ -206,8 +216,8 @@ class EarStream:
             return self._true_ends < 0
         return False
 
-    def _tap_cartesia(self) -> None:
-        stream = cast("Any", self._stream)
+    def _tap_cartesia(self, opened: stt.RecognizeStream) -> None:
+        stream = cast("Any", opened)
         process: Callable[[dict[str, Any]], None] | None = getattr(stream, "_process_stream_event", None)
         if process is None or self._provider != "cartesia":
             return

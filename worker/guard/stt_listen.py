@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -25,7 +25,7 @@ from worker.guard.routing import Turn
 from worker.guard.stt_due import BEGIN_SPEECH_S, SURE_SPEECH_S, Act, Picture, Style, due
 from worker.guard.stt_ear import Answered, AnySTT, Asked, EarEvent, EarStream, text_of
 from worker.guard.stt_speech_check import SpeechCheck
-from worker.guard.stt_state import LATE, SILENT, STALLED, Ear, Outage, Plan, Room, SttChild, Utterance
+from worker.guard.stt_state import LATE, SILENT, STALLED, Ear, Outage, Plan, Room, SttChild, Utterance, blame
 from worker.guard.stt_tape import Meter, Tape
 from worker.link.api import Use
 
@@ -34,8 +34,6 @@ WORDY_SPEECH_S: Final = 1.0
 SECOND_OPINION_EVERY_S: Final = 20.0
 LOOK_EVERY_S: Final = 0.5
 """While nobody listens: how often to see whether the caller speaks."""
-MUTED_S: Final = 8.0
-"""Without sound for so long a service may hang up: that is ours, not its fault."""
 
 Kind = stt.SpeechEventType
 _BY_THE_SERVICE: Final = frozenset(set(Kind) - {Kind.END_OF_SPEECH, Kind.RECOGNITION_USAGE})
@@ -94,6 +92,7 @@ class Listening:
     async def run(self) -> None:
         """Listen. Raises livekit's `APIError` only when the sound has ended and nobody could understand it."""
         guard = self.room.guard
+        self._heard_mono = self._clock()  # a line that has just opened is not muted
         self._check = SpeechCheck(self.room.detector)
         stop = guard.link.on_rules(lambda _: self.poke())
         try:
@@ -234,9 +233,7 @@ class Listening:
             self._fail(Fault(FaultKind.EMPTY, message="no words in what was loud", phase=Phase.FIRST_OUTPUT))
 
     def _hung_up(self, fault: Fault) -> None:
-        if self._attempt is None and self._clock() - self._heard_mono > MUTED_S:
-            fault = replace(fault, kind=FaultKind.LOCAL)
-        self._fail(fault)
+        self._fail(fault if self._attempt is not None else blame(fault, self._clock() - self._heard_mono))
 
     def _unanswered(self, speech_s: float) -> bool:
         return self.tape.speech_s >= speech_s and self._sure()

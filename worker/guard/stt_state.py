@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from livekit.agents import stt, vad
@@ -19,6 +19,11 @@ SttChild = Child[AnySTT]
 OUTAGE_BASE_S: Final = 0.5
 OUTAGE_CAP_S: Final = 5.0
 COMPLAIN_EVERY_S: Final = 10.0
+MUTED_S: Final = 8.0
+"""Without sound for so long a service may hang up."""
+_HANG_UPS: Final = frozenset(
+    {FaultKind.CUT, FaultKind.CONNECT, FaultKind.PROTOCOL, FaultKind.SERVER, FaultKind.UNKNOWN}
+)
 
 LATE: Final = Fault(
     FaultKind.FIRST_OUTPUT_TIMEOUT, message="speech went unanswered", phase=Phase.FIRST_OUTPUT
@@ -27,6 +32,14 @@ STALLED: Final = Fault(FaultKind.STALLED, message="no more transcript came", pha
 SILENT: Final = Fault(
     FaultKind.SILENT, message="speech was noticed, no word of it came", phase=Phase.MID_STREAM
 )
+
+
+def blame(fault: Fault, quiet_s: float) -> Fault:
+    """The fault of a connection that ended while no utterance was going on, `quiet_s` after the last frame.
+
+    A service may hang up on a line that is muted: that is ours. What it says of key, limits and load stays true.
+    """
+    return replace(fault, kind=FaultKind.LOCAL) if quiet_s > MUTED_S and fault.kind in _HANG_UPS else fault
 
 
 class Room(Protocol):

@@ -20,6 +20,7 @@ from livekit.agents.types import TimedString
 from supervisor.core.decide import GiveUp, Retry, TryNext
 from supervisor.wire.vocabulary import FaultKind, Phase
 from worker.guard.attempt import Attempt
+from worker.guard.evidence import fault_of
 from worker.guard.faults import Fault
 from worker.guard.names import Child, provider_of
 from worker.guard.routing import Guard, Turn
@@ -104,7 +105,13 @@ class Speech:
                 raise self._desk.error_for(last)
             if isinstance(decision, Retry) and decision.sleep_ms:
                 await asyncio.sleep(decision.sleep_ms / 1000)
-            voice = _Voice(self, self._desk, turn, turn.child(decision), position)
+            child = turn.child(decision)
+            try:
+                voice = _Voice(self, self._desk, turn, child, position)
+            except Exception as error:  # noqa: BLE001 - a plugin that cannot even begin has failed like any other
+                last = fault_of(error, provider_of(child.plugin), Phase.CONNECT)
+                decision = turn.fail(turn.begin(child), last)
+                continue
             try:
                 await voice.speak()
                 return
