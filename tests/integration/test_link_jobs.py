@@ -139,6 +139,25 @@ async def test_a_job_started_without_any_container_is_not_held_up(fleet: str, tm
     await link.aclose()
 
 
+async def test_an_event_that_cannot_be_written_costs_no_other_one(fleet: str, tmp_path: Path):
+    path = str(tmp_path / "link.sock")
+    caller = SocketLink(LinkSettings(fleet=fleet, socket=path))
+    await caller.start(ready_within_s=0.01)
+    caller.succeeded(caller.started(A, 2_000))
+    caller.started("llm:half-an-emoji:\ud83d", 2_000)
+    caller.succeeded(caller.started(A, 2_000))
+    link = ContainerLink(LinkSettings(fleet=fleet, worker="w1", socket=path))
+    await link.start()
+    try:
+        await wait_until(
+            lambda: A in link.core.entries and link.core.entries[A].ok == 2, "the others arrived"
+        )
+        assert caller.dropped >= 1
+    finally:
+        await caller.aclose()
+        await link.aclose()
+
+
 async def test_a_jobs_queue_is_bounded_and_what_falls_out_is_counted_and_said(fleet: str, tmp_path: Path):
     path = str(tmp_path / "link.sock")
     caller = SocketLink(LinkSettings(fleet=fleet, socket=path))

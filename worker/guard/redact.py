@@ -50,7 +50,8 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     if len(text) > _MAX_IN:
         # Half a key at the end would not be known for one.
         text = re.sub(r"\S*\Z", "", text[:_MAX_IN])
-    text = _SPACE.sub(" ", text).strip()
+    # A provider's JSON may hold half of an emoji, which cannot be written anywhere.
+    text = _SPACE.sub(" ", text.encode("utf-8", "replace").decode()).strip()
     text = _URL_USER.sub(r"\1[key]@", text)
     text = _QUERY.sub("?[query]", text)
     text = _BEARER.sub(r"\1 [key]", text)

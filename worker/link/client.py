@@ -23,7 +23,7 @@ from supervisor.wire.messages import FaultEvent, ProbeResult, SessionInfo
 from supervisor.wire.vocabulary import FaultKind, Role
 from worker.link import frames
 from worker.link.api import ProbeHandler, Rules, RulesListener, TargetSpec, Use
-from worker.link.clip import clip_event, clip_session
+from worker.link.clip import clip_event, clip_result, clip_session
 from worker.link.core import LinkCore
 from worker.link.listeners import Listeners
 from worker.link.probe_runner import ProbeRunner
@@ -228,9 +228,13 @@ class SocketLink:
         try:
             wire.write(frames.frame(batch))
         except (frames.BadFrame, TypeError, ValueError, OverflowError, msgspec.MsgspecError) as exc:
-            self.dropped += len(batch)
-            self._dropped_unsaid += len(batch)
-            _log.error("events not sent", action="link.socket.unsendable", error=type(exc).__name__)
+            if len(batch) > 1:  # one bad event must not cost the others
+                for event in batch:
+                    self._write(wire, [event])
+                return
+            self.dropped += 1
+            self._dropped_unsaid += 1
+            _log.error("event not sent", action="link.socket.unsendable", error=type(exc).__name__)
 
     # ------------------------------------------------------------------ in
 
@@ -252,7 +256,7 @@ class SocketLink:
         self._listeners.tell(rules)
 
     def _probed(self, result: ProbeResult) -> None:
-        self._put((frames.PROBED, msgspec.structs.replace(result, message=result.message[:300])))
+        self._put((frames.PROBED, clip_result(result)))
 
     # ------------------------------------------------------------------ the socket's life
 

@@ -6,14 +6,19 @@ from typing import Final
 
 import msgspec
 
-from supervisor.wire.messages import FaultEvent, SessionInfo
+from supervisor.wire.messages import FaultEvent, ProbeResult, SessionInfo
 
 _UNKNOWN: Final = "-"  # stands where the contract wants at least one character
 _COUNT_MAX: Final = 2**53
 
 
+def _text(text: str, most: int) -> str:
+    """Also without lone surrogates (half an emoji out of somebody's JSON): they cannot be encoded."""
+    return text[:most].encode("utf-8", "replace").decode()
+
+
 def _id(text: str) -> str:
-    return text[:128] or _UNKNOWN
+    return _text(text, 128) or _UNKNOWN
 
 
 def _count(number: int) -> int:
@@ -27,13 +32,13 @@ def clip_event(event: FaultEvent) -> FaultEvent:
         at_ms=_count(event.at_ms),
         worker=_id(event.worker),
         host=_id(event.host),
-        target=event.target[:200].ljust(5, "-"),
-        session=event.session[:128],
+        target=_text(event.target, 200).ljust(5, "-"),
+        session=_text(event.session, 128),
         turn=_count(event.turn),
-        request_id=event.request_id[:128],
+        request_id=_text(event.request_id, 128),
         attempt=_count(event.attempt),
-        action=event.action[:64],
-        message=event.message[:300],
+        action=_text(event.action, 64),
+        message=_text(event.message, 300),
         waited_ms=_count(event.waited_ms),
     )
 
@@ -50,5 +55,11 @@ def clip_session(info: SessionInfo) -> SessionInfo:
         failovers=_count(info.failovers),
         apologies=_count(info.apologies),
         longest_silence_ms=_count(info.longest_silence_ms),
-        outcome=info.outcome[:64],
+        outcome=_text(info.outcome, 64),
+        targets={_text(role, 64): _text(target, 200) for role, target in info.targets.items()},
     )
+
+
+def clip_result(result: ProbeResult) -> ProbeResult:
+    """A probe's result within the contract's lengths."""
+    return msgspec.structs.replace(result, message=_text(result.message, 300))

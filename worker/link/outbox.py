@@ -19,6 +19,8 @@ MAX_RESULTS: Final = 100
 MAX_SESSIONS: Final = 2_000
 _BATCH: Final = 200  # a round trip stays below about 100 KiB
 
+_RESULTS, _FAULTS, _ENDED = range(3)  # the queues, as counted in a round
+
 T = TypeVar("T")
 
 
@@ -35,7 +37,7 @@ class Outbox:
         self._ended: deque[SessionInfo] = deque()
         self.dropped_faults = 0
         self.dropped_sessions = 0
-        self._taken = (0, 0, 0)
+        self._taken = [0, 0, 0]  # how many of each queue are in the round under way
         self._written: dict[str, SessionInfo] = {}
         self.on_result: Callable[[], None] = _nothing
 
@@ -49,14 +51,11 @@ class Outbox:
 
     def fault(self, event: FaultEvent) -> None:
         """The newest is kept when there are too many: what happens now matters more than an hour ago."""
-        if len(self._faults) >= MAX_FAULTS:
-            self._faults.popleft()
-            self.dropped_faults += 1
+        self.dropped_faults += self._make_room(_FAULTS, self._faults, MAX_FAULTS)
         self._faults.append(event)
 
     def result(self, result: ProbeResult) -> None:
-        if len(self._results) >= MAX_RESULTS:
-            self._results.popleft()
+        self._make_room(_RESULTS, self._results, MAX_RESULTS)
         self._results.append(result)
         self.on_result()
 
@@ -70,9 +69,7 @@ class Outbox:
         if info.ended_at_ms:
             self._live.pop(info.session, None)
             self._dirty.discard(info.session)
-            if len(self._ended) >= MAX_SESSIONS:
-                self._ended.popleft()
-                self.dropped_sessions += 1
+            self.dropped_sessions += self._make_room(_ENDED, self._ended, MAX_SESSIONS)
             self._ended.append(info)
             return True
         if info.session not in self._live and len(self._live) >= MAX_SESSIONS:
@@ -82,16 +79,20 @@ class Outbox:
         self._dirty.add(info.session)
         return True
 
+    def _make_room(self, which: int, queue: deque[T], most: int) -> int:
+        """Drop the oldest one of a full queue; how many were dropped."""
+        if len(queue) < most:
+            return 0
+        queue.popleft()
+        self._taken[which] = max(0, self._taken[which] - 1)  # it may be in the round under way
+        return 1
+
     def live(self, session: str) -> SessionInfo | None:
         return self._live.get(session)
 
     def commands(self, now_ms: int, *, all_sessions: bool) -> list[Command]:
         """The writes of one round. all_sessions: every live session's record is written again (its TTL)."""
-        self._taken = (
-            min(len(self._results), _BATCH),
-            min(len(self._faults), _BATCH),
-            min(len(self._ended), _BATCH),
-        )
+        self._taken = [min(len(queue), _BATCH) for queue in (self._results, self._faults, self._ended)]
         results, faults, ended = self._taken
         commands: list[Command] = []
         commands.extend(_xadd(self._inbox, "in:<worker>", encode(r)) for r in _first(self._results, results))
@@ -118,7 +119,7 @@ class Outbox:
         for queue, count in zip((self._results, self._faults, self._ended), self._taken, strict=True):
             for _ in range(min(count, len(queue))):
                 queue.popleft()
-        self._taken = (0, 0, 0)
+        self._taken = [0, 0, 0]
         for name, info in self._written.items():
             if self._live.get(name) is info:
                 self._dirty.discard(name)

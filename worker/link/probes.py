@@ -15,6 +15,7 @@ import structlog
 from supervisor.wire.messages import Directive, ProbeResult
 from supervisor.wire.targets import TargetError, parse_target
 from supervisor.wire.vocabulary import FaultKind, Role
+from worker.link.clip import clip_result
 
 _log = structlog.get_logger("worker.link")
 
@@ -89,9 +90,7 @@ class ProbeDesk:
             return
         del self._running[result.directive]
         self._done(
-            msgspec.structs.replace(
-                result, worker=self._worker, target=running.directive.target, message=result.message[:300]
-            )
+            msgspec.structs.replace(clip_result(result), worker=self._worker, target=running.directive.target)
         )
 
     def tick(self, now_mono: float) -> None:
