@@ -18,6 +18,7 @@ from supervisor.core.transitions import CONDEMNED, Trigger
 from supervisor.wire.vocabulary import KIND_RULES, FaultKind
 
 UNSEEN_MS: Final = 600_000  # a key that nobody has used for so long is forgotten
+MAX_KEYS: Final = 256  # so many at a time: what workers are told of them has to fit into a message
 
 
 def on_refusals(ctx: Context, part: WorkerTarget, kinds: dict[FaultKind, int]) -> None:
@@ -26,6 +27,9 @@ def on_refusals(ctx: Context, part: WorkerTarget, kinds: dict[FaultKind, int]) -
         scope = part.target.id if KIND_RULES[kind].whole_target else part.target.provider
         record = ctx.state.keys.get((scope, part.fp))
         if record is None:
+            if len(ctx.state.keys) >= MAX_KEYS:
+                ctx.state.count("keys_over")
+                continue
             record = KeyEvidence(scope=scope, fp=part.fp, kind=kind.value, workers={})
             ctx.state.keys[scope, part.fp] = record
         record.kind = kind.value

@@ -30,10 +30,10 @@ from supervisor.core.persist import StateError, dump, load
 from supervisor.core.policy import PolicyError
 from supervisor.core.state import Check, EngineState, TargetRec, slow_bucket
 from supervisor.core.transitions import CONDEMNED
-from supervisor.core.view import totals, view
+from supervisor.core.view import view
 from supervisor.wire.vocabulary import FaultKind, State
 
-__all__ = ["EngineState", "StateError", "dump", "load", "new_state", "step", "totals", "view"]
+__all__ = ["EngineState", "StateError", "dump", "load", "new_state", "step", "view"]
 
 SETTLE_MS: Final = 10_000  # after a gap in the reports
 _MAX_CHECKS: Final = 8  # sources a provider, and eight times as many providers
@@ -220,9 +220,14 @@ def _probe_asked(ctx: Context, asked: inp.ProbeAsked) -> None:
     if target is None or not ctx.state.leading:
         ctx.state.count("probes_refused")
         return
-    part = None if target.probe else probing.next_prober(ctx.state, target, ctx.now_ms)
+    capped = probing.over_cap(target, ctx.now_ms)
+    part = None if target.probe or capped else probing.next_prober(ctx.state, target, ctx.now_ms)
     if part is None:
-        why = "one is under way" if target.probe else "no worker that holds it can run one"
+        why = "no worker that holds it can run one"
+        if target.probe:
+            why = "one is under way"
+        elif capped:
+            why = "those of this hour are spent"
         ctx.state.count("probes_refused")
         ctx.emit("operator", target, reason=f"no probe: {why}", evidence={"actor": asked.actor})
         return

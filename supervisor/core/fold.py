@@ -224,7 +224,7 @@ def _baseline(state: EngineState, worker: WorkerRec, report: Report, now_ms: int
 
 
 def _late(state: EngineState, worker: WorkerRec, report: Report, now_ms: int) -> None:
-    """Too old to judge by, or spanning a silence: added to history, and counted from here on."""
+    """Too old to judge by, or spanning a silence: for the leader's history alone, and counted from here on."""
     state.count("reports_late")
     for counts in report.targets:
         part = worker.targets.get(counts.target) or hold(state, worker, counts.target, now_ms)
@@ -235,14 +235,6 @@ def _late(state: EngineState, worker: WorkerRec, report: Report, now_ms: int) ->
             continue
         if part.fp != counts.key_fp:
             _new_key(part, counts.key_fp, state)
-        late = part.target.late
-        late.started += counts.started - part.started
-        late.ok += counts.ok - part.ok
-        late.first += counts.first_outputs - part.first
-        for kind, n in counts.faults.items():
-            new = n - part.faults.get(kind, 0)
-            if new > 0 and kind in _HEALTH:
-                late.faults += new
         part.take(counts)
 
 
@@ -264,7 +256,6 @@ def _faulty(
         if not new:
             continue
         slot[kind] = slot.get(kind, 0) + new
-        target.kinds_total[kind] = target.kinds_total.get(kind, 0) + new
         if kind in _HEALTH:
             health += new
         elif kind is FaultKind.RATE_LIMIT:

@@ -202,7 +202,7 @@ class TargetRec:
 
     __slots__ = (
         "born_at_ms", "clean", "first_output_ms", "first_seq", "hedge_ms", "held_at_ms", "hist_new",
-        "hist_old", "id", "in_flight", "kinds", "kinds_total", "last_prober", "late", "learnt_at_ms",
+        "hist_old", "id", "in_flight", "kinds", "last_prober", "learnt_at_ms",
         "model", "order", "overdue", "overdue_ms", "overdue_run", "p50_ms", "p95_ms", "policy", "probe",
         "probe_log", "provider", "published", "published_at_ms", "ramp_faulty", "refuted", "refuted_at_ms",
         "role", "run", "run_at_ms", "run_before", "run_first", "run_from_ms", "run_started", "slow_bits",
@@ -226,8 +226,6 @@ class TargetRec:
         self.w10 = Window(20, 500, now_ms)
         self.w60 = Window(12, 5_000, now_ms)
         self.kinds: deque[dict[FaultKind, int]] = deque([{}], maxlen=12)
-        self.kinds_total: dict[FaultKind, int] = {}
-        self.late = Totals()
         self.run = 0
         self.run_first = 0  # first outputs seen since the run began
         self.run_started = 0  # attempts begun before it

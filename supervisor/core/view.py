@@ -1,10 +1,11 @@
-"""The state as people see it (`FleetView`). Reads, changes nothing but rolls no window."""
+"""The state as people see it (`FleetView`). Reads only: windows stand where the last step left them."""
 
 from __future__ import annotations
 
 from supervisor.core import credentials, publish
 from supervisor.core.publish import Place
 from supervisor.core.state import EngineState, TargetRec, WorkerRec
+from supervisor.core.transitions import CONDEMNED
 from supervisor.core.windows import Counts
 from supervisor.wire.view import FleetView, TargetView, WorkerView
 from supervisor.wire.vocabulary import FaultKind
@@ -25,18 +26,6 @@ def view(state: EngineState, now_ms: int, leader: str) -> FleetView:
         settling_until_at_ms=state.settling_until_at_ms if state.settling_until_at_ms > now_ms else 0,
         counters=dict(state.counters),
     )
-
-
-def totals(state: EngineState) -> dict[str, tuple[Counts, dict[FaultKind, int]]]:
-    """Cumulative counts per target since this engine began, late reports included: what history is made of."""
-    out: dict[str, tuple[Counts, dict[FaultKind, int]]] = {}
-    for target in state.targets.values():
-        on_time, late = target.totals.now(), target.late.now()
-        out[target.id] = (
-            Counts(*(a + b for a, b in zip(on_time, late, strict=True))),
-            dict(target.kinds_total),
-        )
-    return out
 
 
 def _target(state: EngineState, place: Place, now_ms: int) -> TargetView:
@@ -75,7 +64,7 @@ def _target(state: EngineState, place: Place, now_ms: int) -> TargetView:
         first_output_p50_ms=target.p50_ms,
         first_output_p95_ms=target.p95_ms,
         hold_off_until_at_ms=verdict.hold_until_at_ms if verdict.hold_until_at_ms > now_ms else 0,
-        next_probe_at_ms=verdict.next_probe_at_ms if verdict.condemned_at_ms and place.admit < 1.0 else 0,
+        next_probe_at_ms=verdict.next_probe_at_ms if verdict.state in CONDEMNED else 0,
         probes_in_flight=1 if target.probe else 0,
         incident=verdict.incident,
         panic=place.panic,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from supervisor.core import engine
+from supervisor.core.credentials import MAX_KEYS
 from supervisor.core.inputs import (
     OverrideCleared,
     OverrideSet,
@@ -9,6 +11,7 @@ from supervisor.core.inputs import (
     ProbeAsked,
     WorkerLeft,
 )
+from supervisor.wire.codec import MAX_BYTES, encode
 from supervisor.wire.messages import OverrideRecord
 from supervisor.wire.vocabulary import FaultKind, OverrideState, State
 from tests.support.engine_kit import ONE, TWO, Rig, busy, spread
@@ -157,3 +160,44 @@ def test_deadlines_follow_the_targets_own_first_outputs() -> None:
     assert 200 <= told.hedge_ms <= 280
     assert told.first_output_ms == 1_000
     assert 280 <= told.overdue_ms <= 420
+
+
+def test_an_asked_probe_obeys_the_cap_of_the_hour() -> None:
+    rig = Rig(workers=2)
+    cap = rig.target(ONE).policy.probe_cap_per_hour
+    rig.target(ONE).probe_log.extend([rig.now] * cap)
+    sent = len(rig.probes)
+    rig.send(ProbeAsked(ONE, "ann"))
+    assert len(rig.probes) == sent
+    assert rig.events("operator")[-1].reason == "no probe: those of this hour are spent"
+    # An hour later there are new ones.
+    rig.now += 3_600_001
+    rig.beat()
+    rig.send(ProbeAsked(ONE, "ann"))
+    assert len(rig.probes) == sent + 1
+
+
+def test_keys_without_number_leave_a_strategy_that_can_be_read() -> None:
+    rig = Rig(workers=1)
+    for n in range(MAX_KEYS + 44):
+        for target in (ONE, TWO):
+            rig.counters["w0", target].fp = f"{n:064}"
+        rig.fail("w0", kind=FaultKind.AUTHENTICATION)
+        rig.fail("w0", kind=FaultKind.AUTHENTICATION)
+    assert len(rig.state.keys) == MAX_KEYS
+    assert rig.state.counters["keys_over"] == 88
+    assert len(encode(rig.told[ONE])) < MAX_BYTES
+
+
+def test_the_view_names_the_next_probe_of_what_is_shut_alone() -> None:
+    rig = Rig()
+    rig.condemn(ONE)
+    assert _next_probe(rig) > rig.now
+    rig.wait(60, probes=True)
+    assert rig.state_of() is State.HEALTHY
+    assert _next_probe(rig) == 0
+
+
+def _next_probe(rig: Rig) -> int:
+    shown = {t.id: t for t in engine.view(rig.state, rig.now, "r").targets}
+    return shown[ONE].next_probe_at_ms
