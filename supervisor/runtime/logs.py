@@ -27,11 +27,12 @@ def configure_logs(settings: SupervisorSettings) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    # An exception's text may hold a URL with a password: frames and types are kept, texts are not.
+    processors.append(_exception_type)
     if console:
         processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
     else:
-        # An exception's text may hold a URL with a password: frames and types are kept, texts are not.
-        processors += [_exception_type, structlog.processors.JSONRenderer()]
+        processors.append(structlog.processors.JSONRenderer())
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -1,6 +1,9 @@
-"""The pure parts of the leader's rim: its clock, history, book, recorder and outbox."""
+"""The pure parts of the leader's rim: its clock, history, book, recorder and outbox; and how it logs."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -209,3 +212,23 @@ def test_the_outbox_keeps_what_was_not_taken_in_order_and_drops_the_oldest() -> 
     outbox.done(10 * MAX_WAITING)
     assert not len(outbox)
     outbox.done(1)
+
+
+# --- logs
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_exceptions_text_is_in_no_log(form: str) -> None:
+    code = f"""
+import structlog
+from supervisor.runtime.logs import configure_logs
+from supervisor.settings import read_settings
+configure_logs(read_settings(log_format="{form}"))
+try:
+    raise RuntimeError("redis://:hunter2@host")
+except RuntimeError as exc:
+    structlog.get_logger().error("it failed", action="x", exc_info=exc)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "RuntimeError" in ran.stderr
+    assert "hunter2" not in ran.stdout + ran.stderr
