@@ -32,15 +32,20 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=WIDE)
 
 
+def printable(text: str) -> str:
+    """Without control characters: what a provider or a worker said must not move the reader's cursor."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def say(line: str) -> None:
-    """One line to standard output, as it is."""
-    console().print(line, markup=False, highlight=False, soft_wrap=True)
+    """One line to standard output."""
+    console().print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(line: str) -> None:
     """One line to standard error."""
     Console(stderr=True).print(
-        f"supervisor: {line}", style="red", markup=False, highlight=False, soft_wrap=True
+        f"supervisor: {printable(line)}", style="red", markup=False, highlight=False, soft_wrap=True
     )
 
 
@@ -96,7 +101,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], empty: st
         # Ids are what one copies: they are folded rather than cut.
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
     if table.row_count:
         console().print(table)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
+from supervisor.cli import output
 from supervisor.cli.client import base_url, parse_events
 from supervisor.cli.errors import CliError
 from supervisor.cli.output import counted, plain
@@ -96,3 +97,13 @@ def test_values_are_shown_without_the_marks_of_a_programming_language() -> None:
     assert plain(["a", "b"]) == "a, b"
     assert plain({"server": 3, "kinds": ["x"]}) == "server 3, kinds x"
     assert [counted(n, "worker") for n in (0, 1, 2)] == ["0 workers", "1 worker", "2 workers"]
+
+
+def test_what_a_provider_said_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "503 \x1b]0;owned\x07\x1b[2Jgone\r\n"
+    output.print_table(("message",), [(said,)], "")
+    output.say(said)
+    output.complain(said)
+    printed = capsys.readouterr()
+    assert "owned" in printed.out
+    assert not {"\x1b", "\x07", "\r"} & set(printed.out + printed.err)
