@@ -1,6 +1,6 @@
 """Changes go to the leader: a `Command` into `commands`, its `Reply` from `reply:<id>` within 3 s.
 
-A command expires when its waiter gives up, so that nothing happens behind the caller's back later.
+A command expires when its waiter gives up: no leader begins it later, behind the caller's back.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ def no_reply() -> Problem:
     return Problem(
         504,
         "no-leader",
-        "no leader took the change within 3 s; it was withdrawn and will not happen later",
-        remedy="look at /readyz of the supervisors, then send the request again",
+        "no leader answered within 3 s; none takes the change from now on, but one that had begun may have made it",
+        remedy="look at /readyz of the supervisors and at what is in force (GET /v1/audit), then send it again",
     )
 
 

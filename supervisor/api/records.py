@@ -9,11 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import msgspec
-
 from supervisor.checks.record import CheckRecord
 from supervisor.checks.record import decode as decode_check
-from supervisor.wire.codec import VERSION, decode
+from supervisor.wire.codec import decode
 from supervisor.wire.errors import WireError
 from supervisor.wire.messages import (
     Message,
@@ -23,7 +21,7 @@ from supervisor.wire.messages import (
     TokenRecord,
     WorkerInfo,
 )
-from supervisor.wire.view import FleetView
+from supervisor.wire.view import FleetView, decode_view
 
 if TYPE_CHECKING:
     from supervisor.wire.keys import Keys
@@ -31,23 +29,12 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Message)
 
 _STREAM_ID = re.compile(r"\A\d{1,19}(?:-\d{1,19})?\Z")
-_view_decoder = msgspec.msgpack.Decoder(FleetView)
 MAX_INDEX = 4_000  # members of an index that are read at most in one request
 
 
 def is_stream_id(text: str) -> bool:
     """Whether a cursor is a stream id (`<ms>-<n>`)."""
     return bool(_STREAM_ID.match(text))
-
-
-def decode_view(raw: bytes) -> FleetView | None:
-    """The leader's picture from the bytes of `view`; None when this build cannot read it."""
-    if not raw or raw[0] != VERSION:
-        return None
-    try:
-        return _view_decoder.decode(memoryview(raw)[1:])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def first_message(fields: Mapping[bytes, bytes], kind: type[T]) -> T | None:
@@ -76,8 +63,7 @@ class Records:
 
     async def view(self) -> FleetView | None:
         """The leader's picture, or None when there is none (no leader for 10 s) or it cannot be read."""
-        raw = cast("bytes | None", await self._redis.get(self._keys("view")))
-        return decode_view(raw) if raw else None
+        return decode_view(cast("bytes | None", await self._redis.get(self._keys("view"))))
 
     async def has_view(self) -> bool:
         """Whether there is a picture at all, without reading it."""

@@ -22,9 +22,9 @@ class TargetOut(Out):
     revision: int = Field(description="Revision of the strategy that workers were sent.")
     admit: float = Field(ge=0, le=1, description="Share of sessions that may use it.")
     rank: int = Field(description="Order within the role; 0 is tried first.")
-    attempts: int = Field(description="Finished and overdue attempts of the last 10 s.")
-    faults: int = Field(description="Faults among them.")
-    fault_rate: float
+    attempts: int = Field(description="Attempts begun in the last 10 s.")
+    faults: int = Field(description="Attempts that went wrong in the last 10 s.")
+    fault_rate: float = Field(description="Faults among those that ended in the last 10 s.")
     attempts_60s: int
     faults_60s: int
     fault_rate_60s: float
