@@ -188,7 +188,9 @@ async def test_time_jumps_while_it_leads(
 
     monkeypatch.setattr(Follower, "read", shifted)
     async with leading(redis_url, fleet) as context:
-        before = await wait_until(lambda: view(redis_client, keys), "a view")
+        await wait_until(lambda: view(redis_client, keys), "a view")
+        before = await view(redis_client, keys)
+        assert before is not None
         shift = shift_ms
         await wait_until(lambda: context.counters.gaps, "it is noticed")
         assert await said(redis_client, keys, context) == [reason]
