@@ -88,15 +88,10 @@ class StrategyBook:
 
     def wake(self, data: bytes, now_ms: int | None) -> Applied:
         """Apply what was published. Whatever the bytes, nothing is raised."""
-        try:
-            wake = decode(data, Wake)
-        except WireError as exc:
-            self._refuse(WAKE_SUBJECT, f"{exc.reason} wake-up")
+        wake = self._readable(data, now_ms, "wake-up")
+        if wake is None:
             return Applied.REFUSED
         head = Head(wake.epoch, wake.revision)
-        if reason := self._head_fault(head, now_ms):
-            self._refuse(WAKE_SUBJECT, reason)
-            return Applied.REFUSED
         if head < self.head:
             return Applied.OLDER
         # A strategy too long for one message comes as several wake-ups with the same head.
@@ -118,15 +113,10 @@ class StrategyBook:
         """Compare with the head that stands in Redis: CHANGED means that all must be read."""
         if data is None:
             return Applied.EMPTY
-        try:
-            wake = decode(data, Wake)
-        except WireError as exc:
-            self._refuse(WAKE_SUBJECT, f"{exc.reason} head of the strategy")
+        wake = self._readable(data, now_ms, "head of the strategy")
+        if wake is None:
             return Applied.REFUSED
         head = Head(wake.epoch, wake.revision)
-        if reason := self._head_fault(head, now_ms):
-            self._refuse(WAKE_SUBJECT, reason)
-            return Applied.REFUSED
         if head < self.head:
             return Applied.OLDER
         return Applied.SAME if head == self.head else Applied.CHANGED
@@ -164,10 +154,17 @@ class StrategyBook:
             return Applied.CHANGED
         return Applied.CHANGED if changed else Applied.SAME
 
-    def _head_fault(self, head: Head, now_ms: int | None) -> str:
-        if now_ms is not None and head.epoch > now_ms + _MAX_AHEAD_MS:
-            return "epoch is more than a day ahead of Redis TIME"
-        return ""
+    def _readable(self, data: bytes, now_ms: int | None, what: str) -> Wake | None:
+        """The wake-up (or head) in some bytes; None, and said in the next report, when it makes no sense."""
+        try:
+            wake = decode(data, Wake)
+        except WireError as exc:
+            self._refuse(WAKE_SUBJECT, f"{exc.reason} {what}")
+            return None
+        if now_ms is not None and wake.epoch > now_ms + _MAX_AHEAD_MS:
+            self._refuse(WAKE_SUBJECT, "epoch is more than a day ahead of Redis TIME")
+            return None
+        return wake
 
     def _take(self, snapshot: Snapshot, now_ms: int | None) -> bool:
         known = self.snapshots.get(snapshot.target)
