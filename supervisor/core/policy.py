@@ -138,6 +138,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overdue_min_ms: Annotated[int, _ms(10, 60_000, "but never below")] = 150
     learn_samples: Annotated[int, _n(1, 100_000, "first outputs needed before own quantiles are used")] = 20
     hedge: Annotated[bool, Meta(description="start the next target beside one that is over its p95")] = True
+    # A caller hears silence from about a second on: without own numbers the second model starts before that.
+    hedge_start_ms: Annotated[int, _ms(50, 60_000, "the hedge's delay until the own p95 is known")] = 800
     max_attempts: Annotated[int, _n(1, 10, "attempts on one target in one turn")] = 2
     backoff_base_ms: Annotated[int, _ms(0, 60_000, "backoff before the second attempt")] = 100
     backoff_cap_ms: Annotated[int, _ms(0, 60_000, "longest backoff")] = 1_000
@@ -157,7 +159,13 @@ ROLE_DEFAULTS: Final[dict[Role, dict[str, Number]]] = {
     Role.STT: {"slow_ms": 2_200, "first_output_ms": 3_000, "suspect_budget_ms": 3_000},
     Role.LLM: {},
     # A voice once heard stays for the call.
-    Role.TTS: {"slow_ms": 1_100, "suspect_budget_ms": 1_500, "new_calls_only": True},
+    # End of speech, answer and one failed voice must fit into 2.5 s before own quantiles are known.
+    Role.TTS: {
+        "first_output_ms": 1_500,
+        "slow_ms": 1_100,
+        "suspect_budget_ms": 1_500,
+        "new_calls_only": True,
+    },
     Role.REALTIME: {},
 }
 

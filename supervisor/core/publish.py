@@ -163,7 +163,7 @@ def _snapshot(state: EngineState, place: Place, revision: int) -> Snapshot:
         first_output_ms=first_output,
         stall_ms=policy.stall_ms,
         overdue_ms=target.overdue_ms or round(policy.overdue_share * first_output),
-        hedge_ms=target.hedge_ms if policy.hedge else 0,
+        hedge_ms=(target.hedge_ms or policy.hedge_start_ms) if policy.hedge else 0,
         retry_ratio=0.0 if place.panic else policy.retry_ratio,
         retry_floor=0.0 if place.panic else policy.retry_floor_per_min / _crowd(len(state.workers)),
         hold_off_until_at_ms=place.hold_until_at_ms,

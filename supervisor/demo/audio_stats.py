@@ -11,6 +11,7 @@ from supervisor.demo.drill_stats import Outage, quantile
 _CLOSES_WITHIN_MS = 5_000
 # An answer may still be heard this long after the caller stopped speaking.
 _A_TURN_MS = 6_000
+_A_GOOD_PART = 0.2
 # While targets ramp up again turns are no longer those of an outage, nor quite healthy ones.
 _AFTERMATH_MS = 30_000
 
@@ -37,14 +38,16 @@ def healthy_turns(lines: Sequence[Line], outages: Sequence[Outage]) -> list[Line
 def verdict_on(turn: Line) -> str:
     """What a turn was for its caller.
 
-    `silent`: nothing was heard in time. `answered`: at least a part of the right answer. `misheard`: an answer, but to
+    `silent`: nothing was heard in time. `answered`: a good part of the right answer. `misheard`: an answer, but to
     words that were recognised incompletely. `apology`: something else was said, or a recording was played.
     """
     if turn["silent"]:
         return "silent"
-    if turn["lost"] < turn["expected"]:
+    # An apology may share a word with the answer by chance.
+    if turn["expected"] - turn["lost"] >= _A_GOOD_PART * turn["expected"]:
         return "answered"
-    return "misheard" if turn["stt_lost"] and turn["other"] else "apology"
+    understood_some = 0 < turn["stt_lost"] < len(str(turn["said"]).split())
+    return "misheard" if understood_some and turn["other"] else "apology"
 
 
 def summarise(

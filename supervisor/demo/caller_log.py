@@ -42,7 +42,7 @@ class CallerLog:
             event = json.loads(line)
             if event["event"] == "turn":
                 self.turns.append(event)
-            else:
+            elif event["event"] == "state":
                 self.doing[str(event["caller"])] = str(event["state"])
                 if event["state"] == "gone":
                     self.doing.pop(str(event["caller"]))

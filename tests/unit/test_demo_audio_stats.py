@@ -15,23 +15,10 @@ OUTAGE = Outage(100_000, 120_000)
 
 
 def turn(at_ms: int = 105_000, **more: Any) -> dict[str, Any]:
-    base = {
-        "event": "turn",
-        "caller": "c1",
-        "turn": 2,
-        "speech_end_at": at_ms,
-        "speech_s": 2.0,
-        "dead_air_s": 0.8,
-    }
-    counts = {
-        "silent": False,
-        "expected": 12,
-        "lost": 0,
-        "twice": 0,
-        "other": 0,
-        "stt_lost": 0,
-        "answer_s": 3.0,
-    }
+    said = "What are your opening hours today please?"
+    base = {"event": "turn", "caller": "c1", "turn": 2, "speech_end_at": at_ms, "speech_s": 2.0, "said": said}
+    heard = {"dead_air_s": 0.8, "silent": False, "answer_s": 3.0}
+    counts = heard | {"expected": 12, "lost": 0, "twice": 0, "other": 0, "stt_lost": 0}
     return base | counts | more
 
 
@@ -43,6 +30,7 @@ def turn(at_ms: int = 105_000, **more: Any) -> dict[str, Any]:
         ({"lost": 12, "other": 8}, "apology"),
         ({"lost": 12}, "apology"),  # a recording: sound, but no word of it is decoded
         ({"lost": 12, "other": 14, "stt_lost": 3}, "misheard"),
+        ({"lost": 11, "other": 6, "stt_lost": 7}, "apology"),  # nothing was understood; one word by chance
         ({"silent": True, "dead_air_s": None, "lost": 12}, "silent"),
     ],
 )
