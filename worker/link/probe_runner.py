@@ -19,7 +19,7 @@ _GRACE_S = 0.5  # over the probe's own budget, for what comes after its last byt
 
 
 class ProbeRunner:
-    """`done(result)` gets each result. Handlers of one role take turns by being the last one offered."""
+    """`done(result)` gets each result. Of one role's handlers the newest is asked first."""
 
     def __init__(self, done: Callable[[ProbeResult], None]) -> None:
         self._done = done
@@ -57,21 +57,29 @@ class ProbeRunner:
     async def _run(self, directive: Directive, deadline_mono: float) -> None:
         began = time.monotonic()
         limit = min(deadline_mono - began, directive.budget_ms / 1000 + _GRACE_S)
-        why = "the probe was stopped"
+        handlers = self._handlers.get(parse_target(directive.target).role, [])
+        why = "the probe was stopped" if handlers else "nobody here runs probes for this role any more"
         result: ProbeResult | None = None
         try:
-            handler = self._handlers[parse_target(directive.target).role][-1]
             async with asyncio.timeout(max(0.0, limit)):
-                result = await handler(directive)
+                result = await _first_able(handlers[::-1], directive)
         except TimeoutError:
             why = "the probe did not end in time"
-        except (KeyError, IndexError):
-            why = "nobody here runs probes for this role any more"
         except Exception as exc:  # noqa: BLE001 - a handler's failure is its own, said by type
             why = f"the probe handler failed: {type(exc).__name__}"
             _log.error("probe handler failed", action="link.probe.handler_failed", error=type(exc).__name__)
         finally:
             self._done(result or _local(directive, why, began))
+
+
+async def _first_able(handlers: list[ProbeHandler], directive: Directive) -> ProbeResult | None:
+    """A session may hold one LLM and its agent another: a handler without the target says `local`."""
+    result: ProbeResult | None = None
+    for handler in handlers:
+        result = await handler(directive)
+        if result.fault is not FaultKind.LOCAL:
+            break
+    return result
 
 
 def _local(directive: Directive, why: str, began: float) -> ProbeResult:
