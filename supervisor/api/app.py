@@ -22,6 +22,7 @@ from supervisor.api.faults import endpoints as faults
 from supervisor.api.fleet import endpoints as fleet
 from supervisor.api.health import endpoints as health
 from supervisor.api.incidents import endpoints as incidents
+from supervisor.api.incidents.service import IncidentBook
 from supervisor.api.metrics import Metrics
 from supervisor.api.overrides import endpoints as overrides
 from supervisor.api.policies import endpoints as policies
@@ -68,6 +69,7 @@ def make_api(context: SupervisorContext) -> Api:
         tokens=TokenBook(records, context.settings),
         hub=Hub(context),
         metrics=Metrics(context, records),
+        incidents=IncidentBook(records),
     )
 
 

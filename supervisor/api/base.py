@@ -19,6 +19,7 @@ from supervisor.wire.vocabulary import Role, TokenRole
 if TYPE_CHECKING:
     from supervisor.api.auth import TokenBook
     from supervisor.api.commands import Commands
+    from supervisor.api.incidents.service import IncidentBook
     from supervisor.api.metrics import Metrics
     from supervisor.api.records import Records
     from supervisor.api.stream.hub import Hub
@@ -39,6 +40,7 @@ class Api:
     tokens: TokenBook
     hub: Hub
     metrics: Metrics
+    incidents: IncidentBook
 
 
 class Out(BaseModel):

@@ -13,6 +13,7 @@ from supervisor.checks.record import CheckRecord
 from supervisor.checks.record import decode as decode_check
 from supervisor.wire.codec import decode
 from supervisor.wire.errors import WireError
+from supervisor.wire.keys import is_worker
 from supervisor.wire.messages import (
     Message,
     OverrideRecord,
@@ -30,11 +31,18 @@ T = TypeVar("T", bound=Message)
 
 _STREAM_ID = re.compile(r"\A\d{1,19}(?:-\d{1,19})?\Z")
 MAX_INDEX = 4_000  # members of an index that are read at most in one request
+DEAD_AT_ONCE = 100  # records asked for at least in one go: many may have run out
 
 
 def is_stream_id(text: str) -> bool:
     """Whether a cursor is a stream id (`<ms>-<n>`)."""
     return bool(_STREAM_ID.match(text))
+
+
+def id_order(entry_id: str) -> tuple[int, int]:
+    """Stream ids as they sort."""
+    at_ms, _, number = entry_id.partition("-")
+    return int(at_ms), int(number or 0)
 
 
 def first_message(fields: Mapping[bytes, bytes], kind: type[T]) -> T | None:
@@ -96,25 +104,24 @@ class Records:
         at = 0
         # Members whose record is gone are stepped over, so a page may need a second look.
         while at < len(after) and len(page) < limit:
-            chunk = after[at : at + limit - len(page)]
+            chunk = after[at : at + max(limit - len(page), DEAD_AT_ONCE)]
             found = await self._many([(name, self._keys.session(name)) for name in chunk], SessionInfo)
-            page.extend(found[name] for name in chunk if name in found)
-            at += len(chunk)
+            for name in chunk:
+                if len(page) == limit:
+                    break
+                at += 1
+                if name in found:
+                    page.append(found[name])
         return page, (after[at - 1] if 0 < at < len(after) else None)
 
     async def _members(self, index: str, most: int) -> list[str]:
         raw = cast("list[bytes]", await self._redis.zrange(self._keys(index), 0, most - 1))
-        return sorted(name.decode(errors="replace") for name in raw)
+        # A name that cannot be part of a key is in no record.
+        return sorted(name for name in (member.decode(errors="replace") for member in raw) if is_worker(name))
 
     async def _index(self, index: str, key_of: Any, kind: type[T]) -> dict[str, T]:
         names = await self._members(index, MAX_INDEX)
-        wanted: list[tuple[str, str]] = []
-        for name in names:
-            try:
-                wanted.append((name, key_of(name)))
-            except ValueError:  # a name that cannot be part of a key is in no record
-                continue
-        return await self._many(wanted, kind)
+        return await self._many([(name, key_of(name)) for name in names], kind)
 
     async def _many(self, wanted: list[tuple[str, str]], kind: type[T]) -> dict[str, T]:
         if not wanted:
@@ -148,6 +155,27 @@ class Records:
             if message is not None:
                 found.append((entry_id.decode(), message))
         return found, following
+
+    async def stream_after(
+        self, name: str, kind: type[T], after: str, count: int
+    ) -> tuple[list[tuple[str, T]], str, int]:
+        """Entries of a stream after the id `after` ("": from its start), oldest first.
+
+        Gives those that can be read, the id of the last one ("" without any), and how many there were.
+        """
+        oldest = f"({after}" if after else "-"
+        raw = list(_pairs(await self._redis.xrange(self._keys(name), oldest, "+", count=count)))
+        found = [(entry_id.decode(), first_message(fields, kind)) for entry_id, fields in raw]
+        readable = [(entry_id, message) for entry_id, message in found if message is not None]
+        return readable, (found[-1][0] if found else ""), len(raw)
+
+    async def stream_ends(self, name: str) -> tuple[str, str] | None:
+        """The ids of a stream's first and last entry; None when it is empty."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xrange(self._keys(name), "-", "+", count=1)
+        pipe.xrevrange(self._keys(name), "+", "-", count=1)
+        first, last = cast("list[list[tuple[bytes, object]]]", await pipe.execute())
+        return (first[0][0].decode(), last[0][0].decode()) if first and last else None
 
     async def overrides(self) -> dict[str, OverrideRecord]:
         """Every override in force, by scope; what has run out by Redis TIME is left out."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from supervisor.store.writes import HEAD_FIELD, KEPT_NAMES
 from supervisor.wire.codec import decode
 from supervisor.wire.errors import WireError
-from supervisor.wire.keys import BY_NAME, check_worker
+from supervisor.wire.keys import BY_NAME, is_worker
 from supervisor.wire.messages import Wake, WorkerInfo
 
 if TYPE_CHECKING:
@@ -37,13 +37,8 @@ async def now_ms(client: redis.asyncio.Redis) -> int:
 async def workers(client: redis.asyncio.Redis, keys: Keys) -> list[str]:
     """The index of workers; names that cannot be part of a key are left out."""
     raw = cast("list[bytes]", await cast("Any", client).zrange(keys("workers"), 0, _MOST_WORKERS - 1))
-    found: list[str] = []
-    for member in raw:
-        try:
-            found.append(check_worker(member.decode()))
-        except ValueError:
-            continue
-    return found
+    names = (member.decode(errors="replace") for member in raw)
+    return [name for name in names if is_worker(name)]
 
 
 async def worker_records(

@@ -97,9 +97,14 @@ def check_fleet(fleet: str) -> str:
     return fleet
 
 
+def is_worker(worker: str) -> bool:
+    """Whether this can be a worker's (or session's) id."""
+    return bool(_WORKER.match(worker))
+
+
 def check_worker(worker: str) -> str:
     """The worker's (or session's) id, or `KeyNameError`: 1 to 128 of A-Z a-z 0-9 . _ -."""
-    if not _WORKER.match(worker):
+    if not is_worker(worker):
         raise KeyNameError("worker id must be 1 to 128 characters of A-Z a-z 0-9 . _ -")
     return worker
 

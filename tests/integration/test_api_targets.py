@@ -295,3 +295,49 @@ async def test_incidents_are_folded_from_events(face: Rig) -> None:
     assert found["i-1"]["reason"] == "because 0"
     assert (await face.get("/v1/incidents/i-2"))["target"] == OTHER
     await face.get("/v1/incidents/i-9", 404)
+
+
+async def test_incidents_are_read_once_and_follow_what_redis_has(
+    face: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ids() -> set[str]:
+        return {item["id"] for item in (await face.get("/v1/incidents"))["items"]}
+
+    async def happens(incident: str, entry_id: str = "*") -> None:
+        event = Event(1_700_000_000_000, "verdict", TARGET, "healthy", "unhealthy", "x", incident=incident)
+        await face.append("events", encode(event), entry_id)
+
+    for number in range(3):
+        await happens(f"old-{number}")
+    assert await ids() >= {"old-0", "old-1", "old-2"}
+    decoded: list[str] = []
+    real = face.api.records.stream_after
+
+    async def counted(*args: Any) -> Any:
+        answer = await real(*args)
+        decoded.extend(entry_id for entry_id, _ in answer[0])
+        return answer
+
+    monkeypatch.setattr(face.api.records, "stream_after", counted)
+    await happens("new")
+    assert await ids() >= {"old-0", "new"}
+    assert len(decoded) <= 2  # ours, and at most one that the leader wrote meanwhile
+    # Trimmed away is gone; and after a Redis that begins anew what it has is shown, whatever its ids are.
+    await face.redis.xtrim(face.context.keys("events"), maxlen=1, approximate=False)
+    assert "old-0" not in await ids()
+    await face.redis.delete(face.context.keys("events"))
+    await happens("anew", "5-0")
+    assert await ids() == {"anew"}
+
+
+async def test_calls_whose_records_are_gone_or_never_were_are_stepped_over(face: Rig) -> None:
+    keys, names = face.context.keys, ["no name", *(f"gone-{n:03}" for n in range(250)), "here-1", "here-2"]
+    await face.redis.zadd(keys("sessions"), dict.fromkeys(names, 1))
+    for name in ("here-1", "here-2"):
+        await face.redis.hset(keys.session(name), FIELD, encode(SessionInfo(name, "w1", 1)))
+        await face.redis.expire(keys.session(name), 15)
+    first = await face.get("/v1/sessions", limit=1)
+    assert [item["id"] for item in first["items"]] == ["here-1"]
+    second = await face.get("/v1/sessions", limit=1, cursor=first["next"])
+    assert [item["id"] for item in second["items"]] == ["here-2"]
+    assert second["next"] is None

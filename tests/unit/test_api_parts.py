@@ -13,11 +13,12 @@ from starlette.datastructures import Headers
 from supervisor.api.auth import Principal, digest, host_name, is_loopback, new_token
 from supervisor.api.base import iso
 from supervisor.api.etags import check_if_match, etag
-from supervisor.api.incidents.service import fold
+from supervisor.api.incidents.service import fold, represent
 from supervisor.api.paging import make_cursor, page_of, read_cursor, read_stream_cursor
 from supervisor.api.problems import Problem
+from supervisor.api.records import id_order
 from supervisor.api.security import check_origin, cookie_token
-from supervisor.api.stream.hub import Cursor, merge, order
+from supervisor.api.stream.hub import Cursor, merge
 from supervisor.api.targets.history import quantile_ms
 from supervisor.web.render import age
 from supervisor.wire.codec import encode
@@ -146,13 +147,13 @@ def test_two_streams_are_merged_in_order_and_the_cursor_is_where_both_are(
     rows: list[tuple[bool, int, int]],
 ) -> None:
     body = {b"m": encode(Event(1, "verdict"))}
-    events = sorted((f"{ms}-{n}" for is_event, ms, n in rows if is_event), key=order)
-    faults = sorted((f"{ms}-{n}" for is_event, ms, n in rows if not is_event), key=order)
+    events = sorted((f"{ms}-{n}" for is_event, ms, n in rows if is_event), key=id_order)
+    faults = sorted((f"{ms}-{n}" for is_event, ms, n in rows if not is_event), key=id_order)
     messages = merge(Cursor(), [(i, body) for i in events], [(i, {b"m": b"\x01bad"}) for i in faults])
     assert len(messages) == len(rows)
     for before, after in itertools.pairwise(messages):
-        assert order(before.cursor.events) <= order(after.cursor.events)
-        assert order(before.cursor.faults) <= order(after.cursor.faults)
+        assert id_order(before.cursor.events) <= id_order(after.cursor.events)
+        assert id_order(before.cursor.faults) <= id_order(after.cursor.faults)
     if messages:
         assert messages[-1].cursor == Cursor(events[-1] if events else "0-0", faults[-1] if faults else "0-0")
     assert [message.kind for message in messages].count("verdict") == len(events)
@@ -183,12 +184,13 @@ def test_an_incident_is_open_while_the_picture_names_it() -> None:
         ),
         ("0-1", Event(500, "leader")),
     ]
-    (found,) = fold(entries, frozenset({"i"}))
+    (incident,) = fold(reversed(entries))
+    found = represent(incident, frozenset({"i"}))
     assert (found.open, found.ended_at, found.reason, found.states) == (
         True,
         None,
         "7 faults",
         ["unhealthy", "ramping"],
     )
-    (found,) = fold(entries, frozenset())
+    found = represent(incident, frozenset())
     assert found.ended_at == "1970-01-01T00:00:02.000Z"

@@ -8,29 +8,16 @@ from fastapi import APIRouter, Path, Query
 
 from supervisor.api.base import Api, ApiDep, Page, problems
 from supervisor.api.incidents.schemas import IncidentOut
-from supervisor.api.incidents.service import fold
+from supervisor.api.incidents.service import represent
 from supervisor.api.paging import Cursor, Limit, page_of
 from supervisor.api.problems import not_found
-from supervisor.wire.messages import Event
 
 router = APIRouter(prefix="/incidents", tags=["incidents"])
 
-_CHUNK = 1_000
-_MAX_EVENTS = 10_000  # what `events` keeps
 
-
-async def _all(api: Api) -> list[IncidentOut]:
+async def _open_ids(api: Api) -> frozenset[str]:
     view = await api.records.view()
-    open_ids = (
-        frozenset(target.incident for target in view.targets if target.incident) if view else frozenset[str]()
-    )
-    events: list[tuple[str, Event]] = []
-    cursor: str | None = ""
-    # In chunks, so that reading all of it never keeps the loop from other requests for long.
-    while cursor is not None and len(events) < _MAX_EVENTS:
-        found, cursor = await api.records.stream_page("events", Event, _CHUNK, cursor)
-        events.extend(found)
-    return fold(events, open_ids)
+    return frozenset(target.incident for target in view.targets if target.incident) if view else frozenset()
 
 
 @router.get("", summary="Incidents, newest first", responses=problems(400, 503))
@@ -42,13 +29,14 @@ async def list_incidents(
     only_open: Annotated[bool, Query(alias="open", description="Only those still open.")] = False,
 ) -> Page[IncidentOut]:
     """As far back as the newest 10,000 events reach."""
+    open_ids = await _open_ids(api)
     found = [
         incident
-        for incident in await _all(api)
-        if (target is None or incident.target == target) and (incident.open or not only_open)
+        for incident in await api.incidents.all()
+        if (target is None or incident.target == target) and (incident.id in open_ids or not only_open)
     ]
     page, following = page_of(found, lambda incident: incident.id, cursor, limit)
-    return Page(items=page, next=following)
+    return Page(items=[represent(incident, open_ids) for incident in page], next=following)
 
 
 @router.get("/{incident_id}", summary="One incident", responses=problems(404, 503))
@@ -56,7 +44,7 @@ async def get_incident(
     incident_id: Annotated[str, Path(min_length=1, max_length=64)], api: ApiDep
 ) -> IncidentOut:
     """One incident with its steps."""
-    for incident in await _all(api):
+    for incident in await api.incidents.all():
         if incident.id == incident_id:
-            return incident
+            return represent(incident, await _open_ids(api))
     raise not_found(f"incident {incident_id}", "GET /v1/incidents lists those that are kept")

@@ -16,7 +16,7 @@ import msgspec
 import redis.exceptions
 import structlog
 
-from supervisor.api.records import first_message, is_stream_id
+from supervisor.api.records import first_message, id_order, is_stream_id
 from supervisor.api.stream.format import as_data
 from supervisor.runtime.tasks import end
 from supervisor.wire.messages import Event, FaultEvent
@@ -56,12 +56,6 @@ class Message(NamedTuple):
     cursor: Cursor
     kind: str
     data: bytes
-
-
-def order(stream_id: str) -> tuple[int, int]:
-    """Stream ids as they sort."""
-    ms, _, n = stream_id.partition("-")
-    return int(ms), int(n or 0)
 
 
 class Client:
@@ -201,7 +195,7 @@ class Hub:
     async def _notice_rewind(self, cursor: Cursor) -> None:
         # After a failover to a replica that was behind, ids may begin before the cursor: nothing would come.
         ends = Cursor(await self._last_id("events"), await self._last_id("faults"))
-        if order(ends.events) < order(cursor.events) or order(ends.faults) < order(cursor.faults):
+        if id_order(ends.events) < id_order(cursor.events) or id_order(ends.faults) < id_order(cursor.faults):
             self._cursor = ends
             self._broadcast(gap(ends, "the history in Redis begins anew"))
 
@@ -216,13 +210,13 @@ class Hub:
         more = len(events) == CHUNK or len(faults) == CHUNK
         if more:
             # What lies beyond a full chunk is not known yet: go no further in the other stream either.
-            edge = min(order(entries[-1][0]) for entries in (events, faults) if len(entries) == CHUNK)
-            events = [entry for entry in events if order(entry[0]) <= edge]
-            faults = [entry for entry in faults if order(entry[0]) <= edge]
+            edge = min(id_order(entries[-1][0]) for entries in (events, faults) if len(entries) == CHUNK)
+            events = [entry for entry in events if id_order(entry[0]) <= edge]
+            faults = [entry for entry in faults if id_order(entry[0]) <= edge]
         return list(merge(since, events, faults)), more, lost
 
     async def _range(self, name: str, after: str, until: str) -> list[tuple[str, dict[bytes, bytes]]]:
-        if order(until) <= order(after):
+        if id_order(until) <= id_order(after):
             return []
         return _flat(await self._redis.xrange(self._keys[name], f"({after}", until, count=CHUNK))
 
@@ -230,7 +224,7 @@ class Hub:
         if after == _START:
             return False
         oldest = await self._redis.xrange(self._keys[name], count=1)
-        return bool(oldest) and order(cast("bytes", oldest[0][0]).decode()) > order(after)
+        return bool(oldest) and id_order(cast("bytes", oldest[0][0]).decode()) > id_order(after)
 
 
 def gap(cursor: Cursor, reason: str) -> Message:
@@ -258,7 +252,9 @@ def merge(
     cursor: Cursor, events: list[tuple[str, dict[bytes, bytes]]], faults: list[tuple[str, dict[bytes, bytes]]]
 ) -> list[Message]:
     """Both streams' entries as messages in the order of their ids; one that cannot be read has no kind."""
-    both = [(order(i), "events", i, f) for i, f in events] + [(order(i), "faults", i, f) for i, f in faults]
+    both = [(id_order(i), "events", i, f) for i, f in events] + [
+        (id_order(i), "faults", i, f) for i, f in faults
+    ]
     messages: list[Message] = []
     for _, name, entry_id, fields in sorted(both, key=lambda entry: (entry[0], entry[1])):
         cursor = cursor._replace(**{name: entry_id})
