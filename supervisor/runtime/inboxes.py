@@ -6,6 +6,7 @@ its stream's name says; of two processes that report as one worker, the one that
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +14,7 @@ from supervisor.core.inputs import Input, ProbeEnded, Reported, WorkerLeft
 from supervisor.runtime.saved import InboxMark
 from supervisor.wire.codec import decode_worker
 from supervisor.wire.errors import WireError
-from supervisor.wire.keys import FIELD
+from supervisor.wire.keys import FIELD, is_worker
 from supervisor.wire.messages import ProbeResult, Report
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ FORGET_AFTER_S = 130.0
 EPOCH_AHEAD_MS = 366 * 86_400_000
 _MAX_RETIRED = 8
 _FIELD = FIELD.encode()
+_ID = re.compile(r"\d{1,19}-\d{1,19}\Z")
 
 
 class Poison(NamedTuple):
@@ -86,6 +88,11 @@ def id_order(entry_id: bytes) -> tuple[int, int]:
     return int(at), int(number or 0)
 
 
+def cursor_of(saved: str) -> bytes:
+    """A cursor that was saved; the stream's start for what is none (a state that somebody wrote by hand)."""
+    return saved.encode() if _ID.match(saved) else FIRST
+
+
 class Inboxes:
     """All streams of reports that the leader follows. `cursors` is what is read next: stream → id."""
 
@@ -100,14 +107,10 @@ class Inboxes:
     def restore(self, marks: dict[str, InboxMark], mono_s: float) -> None:
         """Go on where the last leader stood."""
         for worker, mark in marks.items():
-            try:
+            if is_worker(worker):
                 inbox = self._add(worker, mono_s)
-                cursor = mark.cursor.encode()
-                id_order(cursor)
-            except ValueError:  # a state that somebody wrote by hand: read that stream from its start
-                continue
-            inbox.cursor, inbox.boot = cursor, mark.boot
-            self.cursors[inbox.key] = cursor
+                inbox.boot = mark.boot
+                inbox.cursor = self.cursors[inbox.key] = cursor_of(mark.cursor)
 
     def marks(self) -> dict[str, InboxMark]:
         """How far each stream was read."""

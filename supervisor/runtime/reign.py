@@ -11,7 +11,7 @@ from supervisor.core.inputs import CheckEnded, Input, Reported
 from supervisor.runtime.clock import LeaderClock
 from supervisor.runtime.hands import Hands
 from supervisor.runtime.history import History
-from supervisor.runtime.inboxes import FIRST, Inboxes
+from supervisor.runtime.inboxes import FIRST, Inboxes, cursor_of
 from supervisor.runtime.kept import KeptBook
 from supervisor.runtime.recorder import Recorder
 from supervisor.runtime.saved import Saved, encode_saved
@@ -61,7 +61,7 @@ class Reign:
         self.submitted: deque[CheckEnded] = deque(maxlen=MAX_SUBMITTED)
         self.seen_commands: deque[str] = deque(maxlen=200)
         self.commands_key = self.keys("commands").encode()
-        self.inboxes.cursors[self.commands_key] = saved.commands.encode() if saved is not None else FIRST
+        self.inboxes.cursors[self.commands_key] = cursor_of(saved.commands) if saved is not None else FIRST
         folder = self.settings.state_dir
         self.state_dir = StateDir(folder) if folder is not None else None
         # Set by the task that renews the lease, acted upon by the loop.

@@ -61,9 +61,15 @@ async def test_faults_become_a_verdict_that_wakes_the_links(
         await wait_until(lambda: context.status().revision >= woken.revision, "its status says so too")
         assert {s.target: s.state for s in woken.snapshots}[TARGET] is State.UNHEALTHY
         assert TARGET in {e.target for e in await events(redis_client, keys, "verdict")}
+
+        async def shown() -> bool:
+            picture = await view(redis_client, keys)
+            states = {t.id: t.state for t in picture.targets} if picture else {}
+            return states == {TARGET: State.UNHEALTHY, OTHER: State.HEALTHY}
+
+        await wait_until(shown, "the picture follows at once")
         picture = await view(redis_client, keys)
         assert picture is not None
-        assert {t.id: t.state for t in picture.targets} == {TARGET: State.UNHEALTHY, OTHER: State.HEALTHY}
         assert picture.leader == "r1"
         # Three seconds later a probe goes to the worker that holds the target.
 

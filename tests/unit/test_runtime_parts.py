@@ -12,9 +12,11 @@ from supervisor.core.inputs import Tick
 from supervisor.runtime.clock import ClockGap, LeaderClock
 from supervisor.runtime.context import RuntimeCounters
 from supervisor.runtime.history import History
+from supervisor.runtime.inboxes import Inboxes, cursor_of
 from supervisor.runtime.kept import KeptBook, Mark, decode_book
 from supervisor.runtime.outbox import MAX_WAITING, Outbox
 from supervisor.runtime.recorder import BATCH, MAX_HELD, Recorder
+from supervisor.runtime.saved import InboxMark
 from supervisor.store.history import COARSE, FINE, HistoryPoint, Step
 from supervisor.store.recording import decode_batch
 from supervisor.wire.codec import encode
@@ -76,6 +78,19 @@ def test_a_new_leader_never_begins_before_the_last_one_ended(ahead_ms: int, gap:
     first = clock.read(T0, 10.0)
     assert (first.now_ms, first.gap) == (T0 + max(0, ahead_ms), gap)
     assert clock.read(T0 + 1_000, 11.0).now_ms == T0 + 1_000 + (ahead_ms if gap else 0)
+
+
+# --- inboxes
+
+
+def test_cursors_that_are_none_begin_at_the_start() -> None:
+    marks = {"w1": InboxMark("5-7", "b"), "w2": InboxMark("rubbish", "b"), "no worker": InboxMark("1-1")}
+    inboxes = Inboxes(KEYS, RuntimeCounters())
+    inboxes.restore(marks, 10.0)
+    assert inboxes.cursors == {KEYS.inbox("w1").encode(): b"5-7", KEYS.inbox("w2").encode(): b"0-0"}
+    assert inboxes.marks()["w1"] == marks["w1"]
+    for text in ("", "5", " 5-0", "5-", "-1-1", "5-0 ", "9" * 20 + "-0"):
+        assert cursor_of(text) == b"0-0", text
 
 
 # --- history: cumulative reports → counts per step
