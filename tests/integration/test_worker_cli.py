@@ -8,6 +8,8 @@ import os
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from typer.testing import CliRunner, Result
 
 from tests.support.redis_server import free_port
@@ -78,6 +80,27 @@ async def test_probes_ask_every_provider() -> None:
     }, result.output  # fmt: skip
     assert probed["tts:groq"]["detail"].startswith("authentication")
     assert result.exit_code == 1
+
+
+async def test_healthcheck_asks_at_the_port_that_was_set() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=request.path)
+
+    app_ = web.Application()
+    app_.router.add_get("/", answer)
+    async with TestServer(app_) as server:
+        port = str(server.make_url("/").port)
+        assert (await asyncio.to_thread(run, "healthcheck", WORKER_HEALTH_PORT=port)).exit_code == 0
+    gone = await asyncio.to_thread(run, "healthcheck", WORKER_HEALTH_PORT=port)
+    assert gone.exit_code == 1
+    assert gone.stderr.startswith(f"worker: http://127.0.0.1:{port}/ does not answer (ConnectError)")
+
+
+def test_healthcheck_of_nonsense_is_one_line() -> None:
+    for url in ("nonsense", "http://[::"):
+        result = run("healthcheck", "--url", url)
+        assert result.exit_code == 1, result.output
+        assert result.stderr.startswith(f"worker: {url} does not answer")
 
 
 def test_console_says_what_it_does() -> None:

@@ -140,14 +140,20 @@ def check(
 
 @app.command()
 def healthcheck(
-    url: Annotated[str, typer.Option(help="where the worker's health page is")] = "http://127.0.0.1:8081/",
+    url: Annotated[
+        str,
+        typer.Option(
+            help="where the worker's health page is", show_default="this machine, WORKER_HEALTH_PORT"
+        ),
+    ] = "",
 ) -> None:
     """Ask a running worker how it is (for container health checks): exit code 0 when it is well."""
     import httpx
 
+    url = url or f"http://127.0.0.1:{os.environ.get('WORKER_HEALTH_PORT') or 8081}/"
     try:
         answer = httpx.get(url, timeout=3.0)
-    except httpx.HTTPError as exc:
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
         _fail(f"{url} does not answer ({type(exc).__name__})")
     if answer.status_code != 200:
         _fail(f"{url} says {answer.status_code}: {answer.text[:100]}")
