@@ -193,7 +193,8 @@ def _answered_since(lines: Sequence[Line], at_ms: int) -> set[str]:
 def _timeline(variant: str, role: str, fault: str, lines: Sequence[Line], outage: Outage) -> dict[str, Any]:
     """What the report's picture needs: the turns around the outage, with times relative to its beginning."""
     around = Outage(outage.from_ms - 12_000, outage.to_ms + 12_000)
-    keep = (
+    keep = ("caller", "speech_end_at", "speech_s", "dead_air_s", "answer_s", "silent")
+    counts = ("said", "expected", "lost", "twice", "other", "stt_lost")
         "caller",
         "speech_end_at",
         "speech_s",
@@ -204,7 +205,7 @@ def _timeline(variant: str, role: str, fault: str, lines: Sequence[Line], outage
         "expected",
         "twice",
     )
-    turns: list[Mapping[str, Any]] = [{k: t[k] for k in keep} for t in turns_in(lines, around)]
+    turns: list[Mapping[str, Any]] = [{k: t[k] for k in (*keep, *counts)} for t in turns_in(lines, around)]
     return {
         "variant": variant,
         "role": role,

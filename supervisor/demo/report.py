@@ -8,6 +8,8 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+from supervisor.demo.audio_stats import verdict_on
+
 _WIDTH, _LANE, _LABEL, _MARGIN_S = 960, 16, 150, 12.0
 _COLUMNS = {
     "turns": "turns",
@@ -117,7 +119,7 @@ def _turn(turn: Mapping[str, Any], lane: int, bar: Any) -> list[str]:
     if turn["dead_air_s"] is None:
         return [*drawn, bar("air", end, 8.0, lane, "no answer")]
     drawn.append(bar("air", end, turn["dead_air_s"], lane, f"dead air, {turn['dead_air_s']:.2f} s"))
-    kind = "out" if turn["lost"] < turn["expected"] else "other"
+    kind = "out" if verdict_on(turn) == "answered" else "other"
     said = f"{turn['expected'] - turn['lost']} of {turn['expected']} words, {turn['twice']} twice"
     return [*drawn, bar(kind, end + turn["dead_air_s"], turn["answer_s"], lane, said)]
 
