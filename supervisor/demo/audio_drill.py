@@ -195,16 +195,6 @@ def _timeline(variant: str, role: str, fault: str, lines: Sequence[Line], outage
     around = Outage(outage.from_ms - 12_000, outage.to_ms + 12_000)
     keep = ("caller", "speech_end_at", "speech_s", "dead_air_s", "answer_s", "silent")
     counts = ("said", "expected", "lost", "twice", "other", "stt_lost")
-        "caller",
-        "speech_end_at",
-        "speech_s",
-        "dead_air_s",
-        "answer_s",
-        "silent",
-        "lost",
-        "expected",
-        "twice",
-    )
     turns: list[Mapping[str, Any]] = [{k: t[k] for k in (*keep, *counts)} for t in turns_in(lines, around)]
     return {
         "variant": variant,
