@@ -25,7 +25,8 @@ from types import SimpleNamespace
 from worker.runtime import jobs
 jobs.prewarm(SimpleNamespace(userdata={}))
 from worker.providers import tls_context
-print(tls_context.cache_info().currsize)
+from worker.recovery.sounds import recording
+print(tls_context.cache_info().currsize, recording.cache_info().currsize)
 for name in ("worker.runtime.session_hook", "worker.recovery", "anyio._backends._asyncio", "openai.resources.chat"):
     print(name in sys.modules)
 """
@@ -49,7 +50,7 @@ async def test_a_job_process_is_warm_before_it_has_a_call() -> None:
         sys.executable, "-c", WARMED, env=clean_env(), stdout=asyncio.subprocess.PIPE
     )
     out, _ = await process.communicate()
-    assert out.decode().split() == ["1", "True", "True", "True", "True"]
+    assert out.decode().split() == ["1", "2", "True", "True", "True", "True"]
 
 
 async def test_what_a_rehearsals_callers_live_through_is_recorded(tmp_path: Path) -> None:

@@ -9,7 +9,5 @@ from __future__ import annotations
 import importlib
 import signal
 
-from worker.runtime.jobs import IMPORTED_FIRST
-
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-importlib.import_module(IMPORTED_FIRST)  # once here, and not in every job process
+importlib.import_module("worker.runtime.session_hook")  # once here, and not in every job process

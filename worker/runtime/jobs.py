@@ -6,9 +6,8 @@ and read what they need from the environment that the container set.
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import Final, cast
+from typing import cast
 
 from livekit.agents import JobContext, JobProcess
 
@@ -19,13 +18,15 @@ from worker.runtime.agent_ref import SHIPPED, UserAgent, load_agent
 from worker.settings import load_settings
 
 _LINK = "livekit_supervisor.link"
-IMPORTED_FIRST: Final = "worker.runtime.session_hook"  # only job processes need what it imports
 
 
 def prewarm(proc: JobProcess) -> None:
     """Once per job process, before it has a call: logs, imports (half a second of them), the agent's own setup."""
-    configure_logs(load_settings(), job=True)
-    importlib.import_module(IMPORTED_FIRST)
+    from worker.runtime import session_hook  # only job processes need what it imports
+
+    settings = load_settings()
+    configure_logs(settings, job=True)
+    session_hook.warm_up(settings)
     agent = _agent()
     if agent.setup is not None:
         agent.setup(proc)
@@ -33,7 +34,7 @@ def prewarm(proc: JobProcess) -> None:
 
 async def run_job(ctx: JobContext) -> None:
     """One call: connect to the container's link, guard the sessions, run the entrypoint."""
-    from worker.runtime.session_hook import SessionHook  # see IMPORTED_FIRST
+    from worker.runtime.session_hook import SessionHook  # as above
 
     agent, settings = _agent(), load_settings()
     link = await connect(settings)

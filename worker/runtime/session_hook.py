@@ -15,12 +15,21 @@ from livekit.agents import AgentSession, JobContext
 
 from worker.link.api import Link
 from worker.recovery import setup_error_handling
+from worker.recovery.phrases import FINAL
+from worker.recovery.sounds import APOLOGY, recording
 from worker.runtime.rehearsal import Rehearsal, rehearsal_from_environment
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
 Start = Callable[..., Awaitable[Any]]
+
+
+def warm_up(settings: WorkerSettings) -> None:
+    """For a process that waits for its call: the recorded apologies are decoded (a tenth of a second) and kept."""
+    if settings.guard:
+        for which in (APOLOGY, FINAL):
+            recording(settings.language, which)
 
 
 class SessionHook:
