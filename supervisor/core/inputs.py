@@ -7,7 +7,7 @@ import msgspec
 from supervisor.wire.messages import OverrideRecord, ProbeResult, Report
 
 
-class Reported(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+class Reported(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
     """A worker's report was read. `late_ms` is how long ago it was taken (queue in the worker and in Redis)."""
 
     report: Report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import signal
 import socket
@@ -177,10 +178,16 @@ def _signals(stopping: asyncio.Event) -> Generator[None]:
             loop.remove_signal_handler(number)
 
 
+def _settle(_: str) -> None:
+    """What was imported stays: looking through it in vain would hold up verdicts for some 50 ms now and then."""
+    gc.collect()
+    gc.freeze()
+
+
 def serve_forever(settings: SupervisorSettings) -> None:
     """What `supervisor serve` does: logs, then `run`. Exits with 2 and one line when it cannot listen."""
     configure_logs(settings)
     try:
-        asyncio.run(run(settings))
+        asyncio.run(run(settings, ready=_settle))
     except WrongSetting as exc:
         stop_with(str(exc))

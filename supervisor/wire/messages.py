@@ -3,6 +3,8 @@
 Rules: structs are arrays on the wire, so a field is only ever **appended**, with a default; readers ignore
 trailing fields they do not know. `_ms` fields named `*_at_ms` are Redis TIME in milliseconds; all other
 `_ms` are durations. Counters are cumulative since the worker's boot, so a lost or doubled report heals.
+What comes thousands of times a second is no business of the garbage collector (`gc=False`): it holds plain
+values alone, so it is in no cycle.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ MAX_TARGETS_PER_WORKER = 32
 MAX_TARGETS_PER_FLEET = 256
 
 
-class TargetCounts(msgspec.Struct, frozen=True, array_like=True):
+class TargetCounts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One worker's counters about one target.
 
     started, ok, abandoned, first_outputs and every value of `faults` are cumulative since boot.
@@ -64,7 +66,7 @@ class TargetCounts(msgspec.Struct, frozen=True, array_like=True):
     given_up: Count = 0
 
 
-class Report(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+class Report(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
     """A worker's counts. `age_ms`: how long ago it was taken when it was sent.
 
     The targets of one role stand in the user's own order. `draining`: takes no new calls, gets no probes.
