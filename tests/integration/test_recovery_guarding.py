@@ -173,3 +173,12 @@ async def test_a_recogniser_that_does_not_stream(sim: SimulatorServer, link: Not
     assert not isinstance(session.stt, GuardedSTT)
     assert isinstance(session.llm, GuardedLLM)
     await manager.aclose()
+
+
+async def test_sessions_of_a_process_share_one_budget_of_hedges(
+    sim: SimulatorServer, link: NotedLink
+) -> None:
+    async with text_call(groq_llm(sim.url), link=link) as one, text_call(groq_llm(sim.url), link=link) as two:
+        assert isinstance(one.session.llm, GuardedLLM)
+        assert isinstance(two.session.llm, GuardedLLM)
+        assert one.session.llm.hedges is two.session.llm.hedges

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
 import structlog
 from livekit.agents import Agent, AgentSession, llm, stt, tts
@@ -36,6 +37,9 @@ _CHILDREN: Final = {
     tts.FallbackAdapter: "_tts_instances",
 }
 
+# By event loop, and gone with it: what all sessions of a process share, without a lifetime to manage.
+_hedges: WeakKeyDictionary[asyncio.AbstractEventLoop, HedgeBudget] = WeakKeyDictionary()
+
 
 def children_inside(component: Any) -> list[Any]:
     """The plugins behind a component: an upstream FallbackAdapter's own, in order; else itself."""
@@ -44,6 +48,15 @@ def children_inside(component: Any) -> list[Any]:
             inner = cast("list[Any]", getattr(component, attribute))
             return [leaf for child in inner for leaf in children_inside(child)]
     return [component]
+
+
+def _shared_hedges() -> HedgeBudget:
+    """One budget for all sessions of an event loop: it bounds what a process may send twice. Its own without a loop."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return HedgeBudget()
+    return _hedges.setdefault(loop, HedgeBudget())
 
 
 class SessionGuard:
@@ -68,7 +81,7 @@ class SessionGuard:
         self._started_at_ms = started_at_ms
         self._options = options
         self._continue = continue_answers
-        self._hedges = HedgeBudget()
+        self._hedges = _shared_hedges()
         self._made: dict[int, tuple[Any, AnyGuard]] = {}
         self._restore: list[tuple[Any, str, Any, Any]] = []
         self._refused: set[int] = set()
