@@ -162,10 +162,11 @@ def _suspicion_probe(ctx: Context, target: TargetRec, how: str, worker: str) -> 
         bad = [
             p for p in target.workers.values() if p.run + p.overdue - p.own_base >= target.policy.suspect_run
         ]
-        run = target.fleet_run
         suspicion.on_good(ctx, target)
         if bad and len(bad) < len(target.workers):
-            words = f"{run} attempts in a row failed, but a probe by another worker went well"
+            # Their own runs: the fleet's may be over already, for others are answered meanwhile.
+            run = max(p.run + p.overdue - p.own_base for p in bad)
+            words = f"{run} attempts in a row failed here, but a probe elsewhere went well"
             verdicts.flag(ctx, target, bad, verdicts.Finding("suspicion", words, {"run": run}))
     elif how in ("fault", "refused"):
         suspicion.on_fault(ctx, target, worker)
