@@ -157,9 +157,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 ROLE_DEFAULTS: Final[dict[Role, dict[str, Number]]] = {
     # A recogniser's first output waits for the caller to have said a word; its probe is a second of speech.
     Role.STT: {"slow_ms": 2_200, "first_output_ms": 3_000, "suspect_budget_ms": 3_000},
-    Role.LLM: {},
-    # A voice once heard stays for the call.
-    # End of speech, answer and one failed voice must fit into 2.5 s before own quantiles are known.
+    # Hearing that the caller is done, a model that hangs and the next one's answer must fit into 2.5 s.
+    Role.LLM: {"first_output_ms": 1_500},
+    # The same for a voice that hangs; and a voice once heard stays for the call.
     Role.TTS: {
         "first_output_ms": 1_500,
         "slow_ms": 1_100,

@@ -154,7 +154,7 @@ def test_a_target_nobody_holds_is_removed_after_ten_minutes() -> None:
 
 def test_deadlines_follow_the_targets_own_first_outputs() -> None:
     rig = Rig()
-    assert rig.told[ONE].overdue_ms == 1_600
+    assert rig.told[ONE].overdue_ms == 1_200
     busy(rig, 10)
     told = rig.told[ONE]
     assert 200 <= told.hedge_ms <= 280

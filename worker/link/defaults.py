@@ -8,7 +8,7 @@ from supervisor.wire.messages import Snapshot
 from supervisor.wire.vocabulary import Role, State
 
 # The engine's own start values (supervisor.core.policy), for a worker that never heard of a supervisor.
-_FIRST_OUTPUT_MS = {Role.TTS.value: 1_500, Role.STT.value: 3_000}
+_FIRST_OUTPUT_MS = {Role.STT.value: 3_000}
 _HEDGE_MS = 800
 
 
@@ -21,7 +21,7 @@ def default_snapshot(target: str, order: int) -> Snapshot:
         epoch=0,
         state=State.HEALTHY,
         rank=order,
-        first_output_ms=_FIRST_OUTPUT_MS.get(target.partition(":")[0], 2_000),
+        first_output_ms=_FIRST_OUTPUT_MS.get(target.partition(":")[0], 1_500),
         hedge_ms=_HEDGE_MS,
         reason="no strategy from a supervisor: built-in defaults",
     )
