@@ -27,7 +27,7 @@ LATE_MS = 2_000  # an older report goes to history only
 class Verdict(msgspec.Struct):
     """What is held of a target, and what follows next. All `_at_ms` are Redis TIME; 0 means never.
 
-    level: k of DESIGN.md's re-admission, 1 at first. hold_level: hold-offs in a row without Retry-After.
+    level: k of the re-admission rule (docs/engine.md), 1 at first. hold_level: hold-offs in a row without Retry-After.
     goods: good probes in a row. by_key: condemned for its credentials. probes_sent only rises.
     ramp_at_ms, ramp_step: when the present step began, and which (0 first).
     """

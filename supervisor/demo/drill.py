@@ -19,7 +19,7 @@ from supervisor.demo.rig import Rig, rig
 PRIMARY = ("llm", "groq", "llama-3.3-70b-versatile")
 PRIMARY_ID = ":".join(PRIMARY)
 VARIANTS = ("plain", "upstream", "guarded")
-# Fault, as the stand-ins take it (DESIGN: hang answers nothing; slow gives its first token after 20 s).
+# Fault, as the stand-ins take it: hang answers nothing, slow gives its first token after 20 s.
 SCENARIOS: dict[str, dict[str, Any]] = {
     "status-503": {"fault": "status", "status": 503},
     "status-429": {"fault": "status", "status": 429, "retry_after": 10},
