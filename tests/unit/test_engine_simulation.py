@@ -1,4 +1,4 @@
-"""Fleets on virtual time: the numbers that docs/engine.md promises, on fast scenarios (`make sim` plays all of them)."""
+"""Fleets on virtual time: what docs/engine.md promises, on fast scenarios (`make sim` plays all of them)."""
 
 from __future__ import annotations
 
