@@ -241,7 +241,7 @@ def tail(
             out.complain(f"{exc} (trying again)")
         if until_mono and time.monotonic() >= until_mono:
             return
-        time.sleep(RECONNECT_S)
+        time.sleep(RECONNECT_S)  # a command of its own, with nothing else to do meanwhile
 
 
 def healthcheck(url: Url = "", as_json: AsJson = False) -> None:

@@ -20,7 +20,7 @@ import os, signal, sys, time
 parent, server = int(sys.argv[1]), int(sys.argv[2])
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 while os.getppid() == parent:
-    time.sleep(0.5)
+    time.sleep(0.5)  # a process of its own: how late it notices that its parent is gone
 try:
     os.kill(server, signal.SIGTERM)
 except ProcessLookupError:

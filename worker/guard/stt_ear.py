@@ -77,7 +77,7 @@ class _Watched(stt.STT[Any]):
     async def _recognize_impl(
         self, buffer: AudioBuffer, *, language: NotGivenOr[str] = NOT_GIVEN, conn_options: APIConnectOptions
     ) -> stt.SpeechEvent:
-        raise NotImplementedError
+        raise NotImplementedError  # abstract upstream; `recognize` below is all that is ever called
 
     async def recognize(
         self,
