@@ -59,6 +59,8 @@ class ObservedLink:
         self._bad: dict[str, float] = {}
         self.failovers = 0
         self.successes: Counter[Role] = Counter()
+        self.output_mono: dict[Role, float] = {}
+        """When an attempt last had its first output or ended well, by role."""
         self.targets: dict[str, str] = {}
 
     @property
@@ -108,6 +110,7 @@ class ObservedLink:
         flight = self.flights.get(attempt)
         if flight is not None:
             flight.heard = True
+            self.output_mono[flight.role] = self._clock()
             self._bad.pop(flight.target, None)
             self.targets[flight.role.value] = flight.target
         if self._inner is not None and attempt >= 0:
@@ -119,6 +122,7 @@ class ObservedLink:
             self._inner.succeeded(attempt, use or Use())
         if flight is not None:
             self.successes[flight.role] += 1
+            self.output_mono[flight.role] = self._clock()
 
     def failed(
         self, attempt: int, kind: FaultKind, event: FaultEvent | None = None, retry_after_ms: int = 0

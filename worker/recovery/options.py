@@ -24,7 +24,8 @@ class RecoveryOptions:
     own_voice: have the messages spoken by the session's TTS while it is healthy, and kept in `cache_dir`.
     add_to_chat_ctx: let the model know what was said on its behalf.
     min_gap_s: between two apologies in one turn. patience_s: after so long without a sound, with nobody left who
-    could answer, the caller gets an apology at once. stuck_after_s: `thinking` for so long is a fault (0: never).
+    could answer, the caller gets an apology at once. stuck_after_s: `thinking` for so long is a fault (0: never). Both
+    count anew after a tool, a hand-off and a reply that began late.
     deaf_after_s: speech without a transcript for so long is a fault (0: never). apologise_when_empty: an answer
     without words, tool calls or errors is a fault. handler_timeout_s: how long handlers are waited for.
     """

@@ -26,6 +26,7 @@ from worker.recovery.options import RecoveryOptions
 from worker.recovery.speaker import Speaker
 from worker.recovery.stats import SilenceMeter
 from worker.recovery.watchdogs import Patience, harmless
+from worker.recovery.work import Work
 
 log = structlog.get_logger("worker.recovery")
 
@@ -84,12 +85,11 @@ class SessionWatch:
     ) -> None:
         self._session, self._manager, self._guard, self._link = session, manager, guard, link
         self._speaker, self._options, self._clock = speaker, options, clock
-        self.silence = SilenceMeter()
+        self.silence, self.work = SilenceMeter(), Work()
         self.turns = 0
         self.turn = 0
         self._turn_open = False
         self._replies: list[_Reply] = []
-        self._tools: set[str] = set()
         self._pending: _Pending | None = None
         self._timers: set[asyncio.TimerHandle] = set()
         self._patience = Patience(self, session, guard, link, speaker, options, clock)
@@ -159,11 +159,6 @@ class SessionWatch:
         """The turn has its answer, such as it is."""
         self._turn_open = False
 
-    @property
-    def tool_runs(self) -> bool:
-        """Whether a tool is being run: the agent thinks for a reason."""
-        return bool(self._tools)
-
     def gave_up_on(self, role: Role, kind: FaultKind) -> None:
         """Nobody is about to answer: what still tries is ended, and the caller told."""
         self._link.gave_up_on(role)
@@ -224,6 +219,7 @@ class SessionWatch:
         if self._speaker.saying:
             return
         reply = _Reply(event.speech_handle, event.source, self._clock())
+        self.work.reply_began(reply.created_mono)
         self._replies = [*self._live(), reply]
         reply.handle.add_done_callback(lambda _: harmless("done", self._reply_done)(reply))
 
@@ -258,7 +254,10 @@ class SessionWatch:
 
     def _on_item(self, event: Any) -> None:
         item = event.item
-        if getattr(item, "type", "") != "message":
+        kind = getattr(item, "type", "")
+        if kind == "agent_handoff":
+            self.work.handed_over(self._clock())
+        if kind != "message":
             return
         if item.role == "user":
             self._turn_committed()
@@ -286,11 +285,7 @@ class SessionWatch:
         self._manager.success(Role.LLM)
 
     def _on_tool(self, event: Any) -> None:
-        update = event.update
-        if update.type == "tool_call_started":
-            self._tools.add(update.function_call.call_id)
-        elif update.type == "tool_call_ended":
-            self._tools.discard(update.call_id)
+        self.work.tool(event.update, self._clock())
 
     # ------------------------------------------------------------------ what the caller does
 

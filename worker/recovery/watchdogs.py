@@ -1,7 +1,8 @@
 """The watchdog over a caller's silence: an agent that nobody will answer for, or that is stuck in `thinking`.
 
 The deaf watchdog (speech without words), empty answers and voices without sound are noticed from events, in
-`watch`; this one notices that nothing happens. A running tool, a hand-off or a caller who speaks is no silence.
+`watch`; this one notices that nothing happens. A running tool, a hand-off or a caller who speaks is no silence, and
+what comes after one has its full time: see `work`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from worker.recovery.observed_link import ObservedLink
 from worker.recovery.options import RecoveryOptions
 from worker.recovery.speaker import Speaker
 from worker.recovery.stats import SilenceMeter
+from worker.recovery.work import Work
 
 log = structlog.get_logger("worker.recovery")
 
@@ -31,10 +33,9 @@ class Waiting(Protocol):
     """What is seen of the turn."""
 
     silence: SilenceMeter
+    work: Work
     turn: int
 
-    @property
-    def tool_runs(self) -> bool: ...
     def gave_up_on(self, role: Role, kind: FaultKind) -> None: ...
 
 
@@ -58,8 +59,7 @@ class Patience:
     def begin(self, turn: int) -> None:
         """The caller waits from now on (from their last word, as the silence is measured)."""
         self.end()
-        since = self._waiting.silence.waiting_since or self._clock()
-        self._later(max(since + self._options.patience_s - self._clock(), 0.0), turn)
+        self._later(self._left_s(self._since() or self._clock()), turn)
 
     def end(self) -> None:
         """Nobody waits any more."""
@@ -68,11 +68,13 @@ class Patience:
             self._timer = None
 
     def _look(self, turn: int) -> None:
-        since = self._waiting.silence.waiting_since
+        since = self._since()
         if since is None or turn != self._waiting.turn:
             return
+        left_s = self._left_s(since)
         if (
-            not self._waiting.tool_runs
+            not left_s
+            and not self._waiting.work.tool_runs
             and self._session.user_state != "speaking"
             and not self._speaker.speaking
         ):
@@ -81,12 +83,22 @@ class Patience:
                 noted = self._link.last_fault(role, since)
                 self._stuck(role, noted.kind if noted is not None else FaultKind.FIRST_OUTPUT_TIMEOUT)
                 return
-            if self._options.stuck_after_s and self._clock() - since >= self._options.stuck_after_s:
+            # What gave output a moment ago is at work; that it then falls silent is for its guard to notice.
+            alive = max(since, self._link.output_mono.get(Role.LLM, 0.0))
+            if self._options.stuck_after_s and self._clock() - alive >= self._options.stuck_after_s:
                 realtime = isinstance(self._guard.component(Role.LLM), llm.RealtimeModel)
                 if self._session.agent_state == "thinking" and not realtime:
                     self._stuck(Role.LLM, FaultKind.STALLED)
                 return
-        self._later(_LOOK_AGAIN_S, turn)
+        self._later(max(left_s, _LOOK_AGAIN_S), turn)
+
+    def _since(self) -> float | None:
+        """From when on there might have been a sound; None when nobody waits for one."""
+        waiting_since = self._waiting.silence.waiting_since
+        return self._waiting.work.since(waiting_since) if waiting_since is not None else None
+
+    def _left_s(self, since: float) -> float:
+        return max(since + self._options.patience_s - self._clock(), 0.0)
 
     def _hopeless(self, since: float) -> Role | None:
         for role in (Role.LLM, Role.TTS):
