@@ -15,7 +15,7 @@ from supervisor.store.history import FINE, read_history
 from supervisor.store.recording import read_recording
 from supervisor.wire.codec import MAX_BYTES, decode, encode
 from supervisor.wire.keys import FIELD, Keys
-from supervisor.wire.messages import Directive, Goodbye, Report, Wake
+from supervisor.wire.messages import Directive, Goodbye, Report, Snapshot, Wake
 from supervisor.wire.vocabulary import DirectiveKind, State
 from tests.support.replicas import events, leading, settings_for, view
 from tests.support.reporting import OTHER, TARGET, RawWorker, snapshot
@@ -114,20 +114,30 @@ async def test_a_standby_takes_over_what_the_leader_knew(
         await seen(redis_client, keys)
         await condemn(worker)
         before = await snapshot(redis_client, keys)
-        revision = first.status().revision
+        assert before is not None
+        led, revision = first.status().epoch, first.status().revision
         # The lease changes hands behind the leader's back: its next write is refused, and it stands by.
         await cast("Any", redis_client).hset(keys("leader"), mapping={"token": "x", "until_ms": "0"})
         await wait_until(lambda: first.counters.leases_lost, "it is told that it leads no more")
-        await wait_until(lambda: first.status().is_leader != second.status().is_leader, "one leads", 10)
-        new = first if first.status().is_leader else second
-        assert new.status().revision > revision
-        after = await snapshot(redis_client, keys)
-        assert before is not None
+
+        def leads() -> SupervisorContext | None:
+            # One that was told just now still has its old epoch for a moment.
+            anew = [each for each in (first, second) if each.status().is_leader and each.status().epoch > led]
+            return anew[0] if anew else None
+
+        async def published() -> Snapshot | None:
+            found = await snapshot(redis_client, keys)
+            return found if found is not None and found.epoch > before.epoch else None
+
+        new = await wait_until(leads, "one leads anew", 10)
+        assert new is not None
+        after = await wait_until(published, "it publishes what it knows", 10)
         assert after is not None
+        assert new.status().revision > revision
         assert (after.state, after.reason, after.since_at_ms) == (
             before.state, before.reason, before.since_at_ms
         )  # fmt: skip
-        assert after.epoch > before.epoch
+        assert after.epoch == new.status().epoch
         assert first.counters.leases_lost == 1
         assert not new.counters.gaps
 
