@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 import pytest
@@ -68,13 +69,35 @@ async def test_a_hedge_that_fails_leaves_the_first_its_time() -> None:
         assert bench.link.ends() == [(FIRST, "ok"), (SECOND, "overloaded")]
 
 
+def spent() -> HedgeBudget:
+    """A budget with nothing in it for the time of a test."""
+    hedges = HedgeBudget(every_s=3600.0)
+    assert hedges.take(time.monotonic())
+    return hedges
+
+
 async def test_hedges_have_a_budget() -> None:
-    async with benched(hedges=HedgeBudget()) as bench:
-        bench.link.rule(FIRST, hedge_ms=40)
-        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.6)
-        for _ in range(3):
+    async with benched(hedges=spent()) as bench:
+        bench.link.rule(FIRST, hedge_ms=40, first_output_ms=60_000)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.4)
+        for _ in range(2):
             await bench.ask()
-        assert [end for target, end in bench.link.ends() if target == SECOND] == ["ok"]
+        assert bench.link.ends() == [(FIRST, "ok")] * 2
+
+
+async def test_a_call_that_waited_in_vain_moves_on_sooner_whatever_the_budget() -> None:
+    async with benched(hedges=spent()) as bench:
+        bench.link.rule(FIRST, hedge_ms=40, first_output_ms=400)
+        bench.sim.set_fault("llm", "groq", "hang")
+        await bench.ask()
+        assert bench.link.ends() == [(FIRST, "first_output_timeout"), (SECOND, "ok")], "its whole deadline"
+        bench.link.rule(FIRST, first_output_ms=60_000)
+        for _ in range(2):
+            await asyncio.wait_for(bench.ask(), 30)
+        assert bench.link.ends()[2:] == [(FIRST, "abandoned"), (SECOND, "ok")] * 2, "no longer than usual"
+        bench.sim.clear_faults()
+        await bench.ask()
+        assert not bench.guarded.guard.is_late(FIRST), "it answers again"
 
 
 async def test_no_hedge_in_time() -> None:

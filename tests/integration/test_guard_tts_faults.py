@@ -136,6 +136,45 @@ async def test_a_voice_is_kept_until_the_call_ends(rig: Rig) -> None:
     assert rig.sim.requests(provider="cartesia") == []
 
 
+async def test_a_late_voice_has_an_understudy(rig: Rig) -> None:
+    rig.link.rule(CARTESIA, hedge_ms=80, first_output_ms=60_000)
+    rig.sim.set_fault("tts", "cartesia", "hang")
+    assert words_in(await asyncio.wait_for(rig.say(), 30)) == WORDS
+    assert rig.link.ends() == [(CARTESIA, "abandoned"), (GROQ, "ok")]
+    assert rig.tts.voice_target == GROQ
+
+
+async def test_the_first_voice_to_sound_is_the_only_one_heard(rig: Rig) -> None:
+    rig.link.rule(CARTESIA, hedge_ms=80, first_output_ms=60_000)
+    rig.sim.set_fault("tts", "cartesia", "slow", delay_s=0.6)
+    rig.sim.set_fault("tts", "groq", "hang")
+    assert words_in(await rig.say()) == WORDS
+    assert rig.link.ends() == [(CARTESIA, "ok"), (GROQ, "abandoned")]
+    assert rig.tts.voice_target == CARTESIA
+
+
+async def test_an_understudy_that_fails_leaves_the_first_voice_its_time(rig: Rig) -> None:
+    rig.link.rule(CARTESIA, hedge_ms=80, first_output_ms=60_000)
+    rig.sim.set_fault("tts", "cartesia", "slow", delay_s=0.6)
+    rig.sim.set_fault("tts", "groq", "status", status=503)
+    assert words_in(await rig.say()) == WORDS
+    assert rig.link.ends() == [(CARTESIA, "ok"), (GROQ, "overloaded")]
+
+
+async def test_a_late_voice_that_fails_leaves_the_segment_to_its_understudy(rig: Rig) -> None:
+    rig.link.rule(CARTESIA, hedge_ms=80, first_output_ms=300)
+    rig.sim.set_fault("tts", "cartesia", "hang")
+    rig.sim.set_fault("tts", "groq", "slow", delay_s=0.6)
+    assert words_in(await rig.say()) == WORDS
+    assert rig.link.ends() == [(CARTESIA, "first_output_timeout"), (GROQ, "ok")]
+
+
+async def test_a_voice_in_time_has_none(rig: Rig) -> None:
+    rig.link.rule(CARTESIA, hedge_ms=5_000)
+    await rig.say()
+    assert rig.link.ends() == [(CARTESIA, "ok")]
+
+
 @pytest.mark.parametrize("after_chunks", [2, 5, 9, 14, 23, 40])
 async def test_cut_voice_with_word_times_loses_and_repeats_nothing(rig: Rig, after_chunks: int) -> None:
     rig.sim.set_fault("tts", "cartesia", "cut", after_chunks=after_chunks)

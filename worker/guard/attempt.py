@@ -85,6 +85,7 @@ class Attempt(Generic[P]):
             return
         self.first_output_mono = self._guard.clock()
         self.phase = Phase.MID_STREAM
+        self._guard.answers(self.child.target)
         self._guard.link.first_output(self._id, self.waited_ms)
 
     def succeeded(self, use: Use | None = None) -> None:
@@ -156,4 +157,6 @@ class Attempt(Generic[P]):
             return False
         self.done = True
         self._guard.forget(self)
+        if not self.heard and self.snapshot.hedge_ms and self.waited_ms >= self.snapshot.hedge_ms:
+            self._guard.kept_waiting(self.child.target)
         return True

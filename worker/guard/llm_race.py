@@ -102,21 +102,18 @@ class Race:
             self._hedge()
 
     def _hedge_at(self) -> float | None:
-        if self._hedged or len(self._runners) != 1 or not self._guard.options.hedge:
+        if self._hedged or len(self._runners) != 1:
             return None
-        attempt = self._runners[0].attempt
-        delay_ms = attempt.snapshot.hedge_ms
-        return attempt.started_mono + delay_ms / 1000 if delay_ms and not attempt.snapshot.panic else None
+        return self._turn.hedge_at_mono(self._runners[0].attempt)
 
     def _hedge(self) -> None:
         """Start the next one beside the one that is late; asked for once a race, whatever comes of it."""
         self._hedged = True
         if self._runners[0].woke.done():
             return
-        child = self._turn.untried()
-        if child is None or self._turn.budget_left_ms <= 0 or not self._hedges.take(self._guard.clock()):
-            return
-        self._open(child, hedge=True)
+        child = self._turn.hedge(self._runners[0].attempt, self._hedges)
+        if child is not None:
+            self._open(child, hedge=True)
 
     def _claim(self, runner: Runner) -> Relay | None:
         """The first one to ask has won."""

@@ -37,6 +37,8 @@ log = structlog.stdlib.get_logger("worker.guard")
 P = TypeVar("P")
 
 DEFAULT_LATENCY_BUDGET_MS: Final = 2500
+LATE_FOR_S: Final = 20.0
+"""How long a call remembers that a target kept it waiting: a few turns; the fleet's verdict is there long before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,26 @@ class Turn(Generic[P]):
         for child in self._guard.route():
             if child.target not in self._tried:
                 return child
+        return None
+
+    def hedge_at_mono(self, attempt: Attempt[P]) -> float | None:
+        """When the next target is to be asked beside this late one; None: never."""
+        snapshot = attempt.snapshot
+        if not self._guard.options.hedge or not snapshot.hedge_ms or snapshot.panic:
+            return None
+        return attempt.started_mono + snapshot.hedge_ms / 1000
+
+    def hedge(self, attempt: Attempt[P], hedges: HedgeBudget) -> Child[P] | None:
+        """Whom to ask beside a late attempt, now; a hedge is spent then. None: nobody, or there is no budget.
+
+        No budget is needed where this call has just waited for that target in vain: it would move on to the next
+        one anyway, only later.
+        """
+        child = self.untried()
+        if child is None or self.budget_left_ms <= 0:
+            return None
+        if self._guard.is_late(attempt.child.target) or hedges.take(self._guard.clock()):
+            return child
         return None
 
     def fail(
@@ -201,6 +223,7 @@ class Guard(Generic[P]):
             raise ValueError(f"two {role.value} plugins have the same target id; give them names")
         self._live: set[Attempt[P]] = set()
         self._kept: set[asyncio.Task[Any]] = set()
+        self._late: dict[str, float] = {}
         self._turns = 0
         specs = [TargetSpec(id=c.target, order=c.order, key_fp=c.key_fp) for c in self.children]
         self._router = Router(specs)
@@ -255,6 +278,18 @@ class Guard(Generic[P]):
     def forget(self, attempt: Attempt[P]) -> None:
         """For `Attempt`."""
         self._live.discard(attempt)
+
+    def answers(self, target: str) -> None:
+        """For `Attempt`: the target gave output to this call."""
+        self._late.pop(target, None)
+
+    def kept_waiting(self, target: str) -> None:
+        """For `Attempt`: one ended without output after more than the target's usual time."""
+        self._late[target] = self.clock()
+
+    def is_late(self, target: str) -> bool:
+        """Whether this call's newest attempt on the target waited in vain, a short while ago."""
+        return self.clock() - self._late.get(target, float("-inf")) < LATE_FOR_S
 
     def check(self, attempt: Attempt[P]) -> None:
         """Tell a waiting attempt to move on if its target is admitted no more and another one is untried."""

@@ -22,9 +22,10 @@ from worker.guard.evidence import watch
 from worker.guard.faults import Fault
 from worker.guard.names import Child, children_of, unwrap
 from worker.guard.probe import offer_probes
-from worker.guard.routing import Guard, GuardOptions
+from worker.guard.routing import Guard, GuardOptions, HedgeBudget
 from worker.guard.tts_probe import probe_tts
-from worker.guard.tts_speech import Speech, TtsChild
+from worker.guard.tts_speech import Speech
+from worker.guard.tts_try import TtsChild
 from worker.guard.tts_voice import AnyTTS
 from worker.guard.voices import VoiceTable, take_voice_of
 from worker.link.api import Link
@@ -50,7 +51,8 @@ class GuardedTTS(tts.TTS[Any]):
     plugins: livekit TTS plugins in the order wanted (any mix of streaming and chunked, any sample rates), or
     `Child`s; they stay their owner's, but for their voice (`match_voices`). sticky: keep the voice that spoke
     last. match_voices: give the next plugin a voice of the same gender and language where both are known
-    (`voices` adds to the table). sample_rate: of what comes out, in Hz; 0: the highest of the plugins.
+    (`voices` adds to the table). hedges: share one per process. sample_rate: of
+    what comes out, in Hz; 0: the highest of the plugins.
     Raises ValueError without plugins or when their channels differ.
     """
 
@@ -65,6 +67,7 @@ class GuardedTTS(tts.TTS[Any]):
         session_started_at_ms: int = 0,
         options: GuardOptions | None = None,
         names: Mapping[int, tuple[str, str]] | None = None,
+        hedges: HedgeBudget | None = None,
         sample_rate: int = 0,
         sticky: bool = True,
         match_voices: bool = True,
@@ -88,6 +91,7 @@ class GuardedTTS(tts.TTS[Any]):
             session_started_at_ms=session_started_at_ms,
             options=options,
         )
+        self.hedges = hedges or HedgeBudget()
         self._sticky = sticky
         self._match_voices = match_voices
         self._voices = voices

@@ -9,37 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 from livekit import rtc
 from livekit.agents import tts
 from livekit.agents.types import TimedString
 
-from supervisor.core.decide import GiveUp, Retry, TryNext
-from supervisor.wire.vocabulary import FaultKind, Phase
-from worker.guard.attempt import Attempt
+from supervisor.core.decide import Decision, GiveUp, Retry
+from supervisor.wire.vocabulary import Phase
 from worker.guard.evidence import fault_of
 from worker.guard.faults import Fault
-from worker.guard.names import Child, provider_of
-from worker.guard.routing import Guard, Turn
-from worker.guard.tts_text import Script, has_words
-from worker.guard.tts_track import Pcm, Release, Timed, Track
-from worker.guard.tts_voice import AnyTTS, VoiceStream
-from worker.link.api import Use
-
-UNSENT_CHARACTERS: Final = 200
-"""So much text without a word that it was sent: the voice cannot even connect, its deadline runs."""
-_MAYBE_STALE: Final = frozenset({FaultKind.CUT, FaultKind.CONNECT, FaultKind.UNKNOWN})
-
-TtsChild = Child[AnyTTS]
-TtsAttempt = Attempt[AnyTTS]
-TtsTurn = Turn[AnyTTS]
+from worker.guard.names import provider_of
+from worker.guard.routing import Guard, HedgeBudget
+from worker.guard.tts_text import Script
+from worker.guard.tts_track import Pcm, Release, Timed
+from worker.guard.tts_try import Failed, MoveOn, TtsChild, TtsTurn, Voice
+from worker.guard.tts_voice import AnyTTS
 
 
 class Desk(Protocol):
     """What a segment needs of its `GuardedTTS`."""
+
+    hedges: HedgeBudget
 
     @property
     def guard(self) -> Guard[AnyTTS]: ...
@@ -54,19 +46,6 @@ class Desk(Protocol):
 
 def _frame(samples: Pcm, rate: int, channels: int) -> rtc.AudioFrame:
     return rtc.AudioFrame(samples.tobytes(), rate, channels, len(samples) // channels)
-
-
-class _Failed(Exception):
-    """The voice at work failed; how, and whether the connection alone was to blame."""
-
-    def __init__(self, fault: Fault, *, stale_socket: bool = False) -> None:
-        super().__init__(fault.kind)
-        self.fault = fault
-        self.stale_socket = stale_socket
-
-
-class _MoveOn(Exception):
-    """A verdict says to go elsewhere; nothing was heard."""
 
 
 class Speech:
@@ -84,6 +63,11 @@ class Speech:
         self._poked = asyncio.Event()
         self._out_samples = 0
         self._told_blank = True
+        self._voices: list[Voice] = []
+        self._lead: Voice | None = None
+        self._hedged = False
+        self._position = 0
+        self._last: Fault | None = None
 
     def poke(self) -> None:
         """There is something new: text, audio, a verdict, an end."""
@@ -97,39 +81,94 @@ class Speech:
     async def run(self) -> None:
         """Say the script. Raises livekit's `APIError` when no voice is left; nothing else."""
         turn = self._guard.turn()
-        position = 0
-        decision = turn.next()
-        last: Fault | None = None
-        while True:
-            if isinstance(decision, GiveUp):
-                raise self._desk.error_for(last)
-            if isinstance(decision, Retry) and decision.sleep_ms:
-                await asyncio.sleep(decision.sleep_ms / 1000)
-            child = turn.child(decision)
-            try:
-                voice = _Voice(self, self._desk, turn, child, position)
-            except Exception as error:  # noqa: BLE001 - a plugin that cannot even begin has failed like any other
-                last = fault_of(error, provider_of(child.plugin), Phase.CONNECT)
-                decision = turn.fail(turn.begin(child), last)
-                continue
-            try:
-                await voice.speak()
-                return
-            except _MoveOn:
-                position = voice.said_to
-                decision = turn.next()
-            except _Failed as failed:
-                position = voice.said_to
-                last = failed.fault
-                decision = self._failed(turn, voice, failed)
-            finally:
-                voice.leave()
+        decision: Decision | None = turn.next()
+        try:
+            while True:
+                if not self._voices:
+                    decision = await self._begin(turn, decision or turn.next())
+                    continue
+                waits: list[float] = []
+                for voice in list(self._voices):
+                    if voice not in self._voices:
+                        continue  # another one was heard first
+                    try:
+                        if voice.step():
+                            return
+                        if voice in self._voices and (left := voice.check()) is not None:
+                            waits.append(left)
+                    except MoveOn:
+                        self._leave(voice)
+                        decision = None
+                    except Failed as failed:
+                        decision = self._failed(turn, voice, failed)
+                if self._voices:
+                    self._hedge(turn, waits)
+                    await self.wait(min(waits, default=None))
+        finally:
+            for voice in list(self._voices):
+                self._leave(voice)
 
-    def _failed(self, turn: TtsTurn, voice: _Voice, failed: _Failed) -> TryNext | Retry | GiveUp:
+    def claim(self, voice: Voice) -> bool:
+        """Whether this voice is the one to be heard: the first to ask; the others are given up."""
+        if self._lead is None:
+            self._lead = voice
+            for other in list(self._voices):
+                if other is not voice:
+                    self._leave(other)
+        return self._lead is voice
+
+    async def _begin(self, turn: TtsTurn, decision: Decision) -> Decision | None:
+        """Do as decided; another decision when the voice could not even begin. Raises when none is left."""
+        if isinstance(decision, GiveUp):
+            raise self._desk.error_for(self._last)
+        if isinstance(decision, Retry) and decision.sleep_ms:
+            await asyncio.sleep(decision.sleep_ms / 1000)
+        self._hedged = False
+        # A blank has to come between its first word and the last one of the voice before it.
+        self._told_blank = self.script.told_to == 0
+        return self._enter(turn, turn.child(decision))
+
+    def _enter(self, turn: TtsTurn, child: TtsChild, *, hedge: bool = False) -> Decision | None:
+        try:
+            voice = Voice(self, self._desk, turn, child, self._position, hedge=hedge)
+        except Exception as error:  # noqa: BLE001 - a plugin that cannot even begin has failed like any other
+            self._last = fault_of(error, provider_of(child.plugin), Phase.CONNECT)
+            return turn.fail(turn.begin(child), self._last)
+        self._voices.append(voice)
+        return None
+
+    def _leave(self, voice: Voice) -> None:
+        self._voices.remove(voice)
+        if self._lead is voice:
+            self._lead = None
+            self._position = voice.said_to
+        voice.leave()
+
+    def _hedge(self, turn: TtsTurn, waits: list[float]) -> None:
+        """Have the next voice ready beside one that is late; asked for once, whatever comes of it."""
+        if self._hedged or len(self._voices) != 1:
+            return
+        late_from = self._voices[0].late_from_mono
+        if late_from is None:
+            return
+        left = late_from - self._guard.clock()
+        if left > 0:
+            waits.append(left)
+            return
+        self._hedged = True
+        child = self._voices[0].understudy()
+        if child is not None:
+            self._enter(turn, child, hedge=True)
+            self.poke()
+
+    def _failed(self, turn: TtsTurn, voice: Voice, failed: Failed) -> Decision:
+        self._last = failed.fault
         attempt = voice.begin()
         if attempt.heard:
             turn.restart_budget()
-        return turn.fail(attempt, failed.fault, again_at_once=failed.stale_socket)
+        decision = turn.fail(attempt, failed.fault, again_at_once=failed.stale_socket)
+        self._leave(voice)
+        return decision
 
     def sent(self) -> None:
         """Text was handed to a service for the first time."""
@@ -181,197 +220,3 @@ class Speech:
             self._emitter.push_timed_transcript(
                 TimedString(text, start_time=piece.start_s + shift_s, end_time=piece.end_s + shift_s)
             )
-
-    def seam(self) -> None:
-        """Another voice begins: a blank has to come between its first word and the last one."""
-        self._told_blank = self.script.told_to == 0
-
-
-class _Voice:
-    """One child's try at the rest of the script."""
-
-    def __init__(self, speech: Speech, desk: Desk, turn: TtsTurn, child: TtsChild, position: int) -> None:
-        self._speech = speech
-        self._desk = desk
-        self._guard = desk.guard
-        self._turn = turn
-        self._child = child
-        self._fed_to = speech.script.before(position)
-        self._shift_s = speech.out_s
-        self._attempt: TtsAttempt | None = None
-        desk.prepare(child)
-        plugin = child.plugin
-        self._rate = plugin.sample_rate
-        self._resampler = (
-            rtc.AudioResampler(self._rate, desk.sample_rate, num_channels=plugin.num_channels)
-            if self._rate != desk.sample_rate
-            else None
-        )
-        self._stream = VoiceStream(plugin, provider_of(plugin), speech.poke)
-        self._track = Track(
-            speech.script,
-            position,
-            self._rate,
-            channels=plugin.num_channels,
-            expects_times=self._stream.words,
-        )
-
-    @property
-    def said_to(self) -> int:
-        """Where the next voice begins."""
-        return self._track.said_to
-
-    def begin(self) -> TtsAttempt:
-        """The attempt, begun at the latest now."""
-        if self._attempt is None:
-            if not self._turn.attempts:
-                self._turn.restart_budget()  # the caller waits since there is text, not since the stream was opened
-            self._attempt = self._turn.begin(self._child)
-            self._attempt.verdict().add_done_callback(lambda _: self._speech.poke())
-        return self._attempt
-
-    def leave(self) -> None:
-        """Break off whatever still runs; an attempt that has not ended counts against nobody."""
-        if self._resampler is not None and self._track.out_s > 0:
-            for frame in self._resampler.flush():
-                self._speech.give(frame)
-        if self._attempt is not None:
-            self._attempt.abandoned()
-        self._guard.keep(self._stream.aclose())
-
-    async def speak(self) -> None:
-        """Say the rest. Raises `_Failed` or `_MoveOn`."""
-        speech, stream = self._speech, self._stream
-        speech.seam()
-        while True:
-            self._feed()
-            self._take()
-            if self._wordless():
-                if speech.script.text.strip():
-                    speech.nothing_to_say()
-                return
-            if stream.done and not stream.heard:
-                self._ended()
-                return
-            await speech.wait(self._check())
-
-    def _feed(self) -> None:
-        script, stream = self._speech.script, self._stream
-        if len(script.text) > self._fed_to:
-            text = script.text[self._fed_to :]
-            if not stream.pushed:
-                text = text.lstrip()
-            if text:
-                self._fed_to = len(script.text)
-                stream.push(text)
-        if script.ended and not stream.ended_mono and not stream.done:
-            stream.end()
-        unsent = stream.pushed and (
-            stream.ended_mono or len(script.text) - self._track.said_to > UNSENT_CHARACTERS
-        )
-        if (
-            self._attempt is None
-            and (stream.sent_mono or unsent)
-            and has_words(script.rest(self._track.said_to))
-        ):
-            if self._child.target not in self._guard.picture().targets and self._turn.untried() is not None:
-                raise _MoveOn
-            self.begin().connected()
-        if stream.sent_mono:
-            self._speech.sent()
-
-    def _take(self) -> None:
-        now = self._guard.clock()
-        while self._stream.heard:
-            heard = self._stream.heard.popleft()
-            if heard.sentence:
-                self._track.sentence(heard.sentence)
-            self._track.hear(heard.pcm, heard.pieces, now)
-        if self._track.audible and self._attempt is not None and not self._attempt.heard:
-            self._attempt.first_output()
-            self._desk.spoke(self._child)
-        self._out(self._track.release(now))
-
-    def _out(self, release: Release) -> None:
-        self._speech.out(release, self._shift_s, self._resampler, self._rate)
-
-    def _check(self) -> float | None:
-        """Deadlines. Seconds until the next one, None: nothing is due. Raises `_Failed`, `_MoveOn`."""
-        attempt, now = self._attempt, self._guard.clock()
-        if attempt is None:
-            return None
-        if not attempt.heard:
-            if attempt.verdict().done():
-                attempt.abandoned()
-                raise _MoveOn
-            if now >= attempt.deadline_mono:
-                raise _Failed(self._late())
-            return attempt.deadline_mono - now
-        waits = [
-            wait for wait in (self._track.wait_s(now), self._stall_wait(attempt, now)) if wait is not None
-        ]
-        return min(waits, default=None)
-
-    def _stall_wait(self, attempt: TtsAttempt, now: float) -> float | None:
-        stream = self._stream
-        busy = stream.busy
-        owed = busy if busy is not None else stream.sent_mono > stream.audio_mono or self._track.owes()
-        if not (owed or stream.ended_mono):
-            return None
-        since = max(stream.audio_mono, stream.sent_mono, stream.ended_mono)
-        left = since + attempt.stall_s - now
-        if left <= 0:
-            raise _Failed(Fault(FaultKind.STALLED, message="no more audio came", phase=Phase.MID_STREAM))
-        return left
-
-    def _late(self) -> Fault:
-        if self._track.received_s > 0:
-            return Fault(FaultKind.SILENT, message="only silence came in time", phase=Phase.FIRST_OUTPUT)
-        return Fault(
-            FaultKind.FIRST_OUTPUT_TIMEOUT, message="no audio came in time", phase=Phase.FIRST_OUTPUT
-        )
-
-    def _wordless(self) -> bool:
-        """All there is has no word in it: nothing is owed by anybody."""
-        script, track = self._speech.script, self._track
-        if not script.ended or track.received_s > 0 or self._attempt is not None:
-            return False
-        return not has_words(script.rest(track.said_to))
-
-    def _ended(self) -> None:
-        """The plugin's stream is over: well, or not."""
-        stream, track, script = self._stream, self._track, self._speech.script
-        attempt = self._attempt
-        phase = attempt.phase if attempt is not None else Phase.CONNECT
-        if stream.fault is not None:
-            raise self._failure(stream.fault)
-        if not script.ended:
-            raise _Failed(Fault(FaultKind.CUT, message="ended before the text did", phase=phase))
-        if not track.audible:
-            kind = FaultKind.SILENT if track.received_s > 0 else FaultKind.EMPTY
-            raise _Failed(Fault(kind, message="ended without a sound", phase=Phase.FIRST_OUTPUT))
-        if track.cut_short():
-            raise _Failed(Fault(FaultKind.CUT, message="ended before the last words", phase=Phase.MID_STREAM))
-        characters = len(script.text) - track.said_to if not track.timed else len(script.text)
-        self._out(track.release(self._guard.clock(), ended=True))
-        self._tell_rest()
-        self.begin().succeeded(Use(characters=max(0, characters), audio_ms=int(track.received_s * 1000)))
-
-    def _failure(self, fault: Fault) -> _Failed:
-        received = self._track.received_s > 0
-        stale = self._stream.reused_socket and fault.kind in _MAYBE_STALE and not 400 <= fault.status < 600
-        if stale and not received:
-            return _Failed(replace(fault, kind=FaultKind.LOCAL), stale_socket=True)
-        if received and not self._track.audible:
-            return _Failed(replace(fault, kind=FaultKind.SILENT))
-        return _Failed(fault)
-
-    def _tell_rest(self) -> None:
-        """A voice that promised times and gave none must not leave the transcript empty."""
-        script = self._speech.script
-        rest = script.rest(script.told_to)
-        if has_words(rest) and not self._track.as_written:
-            return
-        if has_words(rest):
-            self._out(Release((Timed(rest, 0.0, None),)))
-        script.told_to = len(script.text)

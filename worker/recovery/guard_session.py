@@ -226,7 +226,7 @@ class SessionGuard:
             detector = self.session.vad
             guard = GuardedSTT(plugins, self.link, detector=detector, **common)
         else:
-            guard = GuardedTTS(plugins, self.link, **common)
+            guard = GuardedTTS(plugins, self.link, hedges=self._hedges, **common)
         guard.owns_plugins = False
         return guard
 
