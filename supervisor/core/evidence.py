@@ -27,17 +27,26 @@ class Finding(NamedTuple):
 class Quorum(NamedTuple):
     """Who is bad on a target among the workers active on it.
 
-    narrow: at least as many workers that have calls could use it and do not, and none of them has confirmed by
-    a probe: what the active ones see may be their own trouble (it is they who moved here from another target).
+    outside: live workers that have calls, could use it and do not, and have not confirmed by a probe.
     """
 
     bad: tuple[WorkerTarget, ...]
     active: int
-    narrow: bool
+    outside: int
 
     @property
     def met(self) -> bool:
         return self.active > 0 and 2 * len(self.bad) > self.active
+
+    @property
+    def few(self) -> bool:
+        """At least as many are outside: what the active ones see may be why they moved here from elsewhere."""
+        return 0 < self.outside >= self.active
+
+    @property
+    def narrow(self) -> bool:
+        """With those outside the bad are no majority. One hedge makes a worker active that is well elsewhere."""
+        return self.outside > 0 and 2 * len(self.bad) <= self.active + self.outside
 
 
 def attempts_per_s(target: TargetRec, now_ms: int) -> float:
@@ -92,7 +101,7 @@ def quorum(
         for p in target.workers.values()
         if p.worker.id not in names and p.worker.sessions and not p.worker.draining and p.worker.live(now_ms)
     )
-    return Quorum(tuple(bad), len(names), 0 < outside >= len(names))
+    return Quorum(tuple(bad), len(names), outside)
 
 
 def noise(target: TargetRec) -> float:
@@ -234,4 +243,4 @@ def _widespread(target: TargetRec, now_ms: int, slots: int, share: float) -> boo
         if ok + faults:
             having += 1
             saw += faults >= share * (ok + faults) and faults > 0
-    return 2 * saw > having and not quorum(target, now_ms).narrow
+    return 2 * saw > having and not quorum(target, now_ms).few

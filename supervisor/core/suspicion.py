@@ -30,8 +30,10 @@ def consider(ctx: Context, target: TargetRec) -> None:
     # Local breakers may have stopped the traffic: what comes now counts, not what came before.
     usual, newest = attempts_per_s(target, now), target.w10.last(4, target.totals).started / 2.0
     quiet = usual < policy.suspect_rate or newest < min(policy.suspect_rate, usual / 2)
-    if not quiet and not quorum(target, now).narrow:
-        return
+    if not quiet:
+        seen = quorum(target, now)
+        if not seen.few and not (seen.met and seen.narrow):
+            return
     start(ctx, target)
 
 

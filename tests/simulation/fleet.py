@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from supervisor.core import engine
 from supervisor.core.effects import Effect, Publish, SendProbe
 from supervisor.core.inputs import GapSeen, Input, ProbeEnded, Reported, Tick, TookOver
-from supervisor.wire.messages import Event, ProbeResult, Report
-from tests.simulation.worker import PUSH_MS, Worker
+from supervisor.wire.codec import encode
+from supervisor.wire.messages import Event, ProbeResult, Report, Wake
+from tests.simulation.link import PUSH_MS
+from tests.simulation.worker import Worker
 from tests.simulation.world import BEGIN_MS, Clock, Outage, Provider
 
 PRIMARY = "llm:one:model"
@@ -110,17 +112,16 @@ class Fleet:
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Publish):
             self.noted.publications += 1
+            wake = encode(Wake(self.state.epoch, effect.revision, effect.snapshots, effect.removed))
             for worker in self.workers.values():
-                self.clock.after(PUSH_MS, worker.take, effect.snapshots)
+                self.clock.after(PUSH_MS, worker.link.take, wake)
         elif isinstance(effect, SendProbe):
             self.noted.probes.append((self.since_ms(), effect))
-            self.clock.after(PUSH_MS, self.workers[effect.worker].probe, effect)
+            self.clock.after(PUSH_MS, self.workers[effect.worker].link.direct, effect)
         else:
             self.noted.events.append(effect.event)
 
     def _send(self, message: Report | ProbeResult) -> None:
-        if self.workers[message.worker].deaf:
-            return
         if isinstance(message, ProbeResult):
             self.clock.after(PUSH_MS, self.feed, ProbeEnded(message))
             return

@@ -63,11 +63,11 @@ def play(scenario: Scenario, seed: int) -> tuple[Fleet, Measured]:
         network=scenario.network,
     )
     for n, worker in enumerate(fleet.workers.values()):
-        worker.skew_ms = scenario.skew_ms * (1 if n % 2 else -1)
+        worker.link.skew_ms = scenario.skew_ms * (1 if n % 2 else -1)
     fleet.run(begin / 1000)
     for worker in list(fleet.workers.values())[: scenario.broken]:
         worker.broken = set(fleet.providers)
-        worker.deaf = scenario.deaf
+        worker.link.deaf = scenario.deaf
     silent_before = fleet.silent()
     fleet.run(scenario.outage_s + scenario.after_s)
     return fleet, _measure(scenario, fleet, begin, end, fleet.silent() - silent_before)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 
 import pytest
 
+from tests.simulation.__main__ import main
 from tests.simulation.fleet import Network
 from tests.simulation.scenarios import Scenario, play, summed
 
@@ -86,3 +88,17 @@ def test_the_same_seed_gives_the_same_run() -> None:
     (one, _), (two, _) = play(scenario, 5), play(scenario, 5)
     assert one.noted.events == two.noted.events
     assert one.noted.probes == two.noted.probes
+
+
+def test_only_some_scenarios_can_be_chosen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["simulation", "--only", "HANG", "--only", "401", "--list"])
+    main()
+    listed = capsys.readouterr().out.splitlines()
+    assert "hang, 40 sessions" in listed
+    assert "401" in listed
+    assert all("hang" in name or "401" in name for name in listed)
+    monkeypatch.setattr(sys, "argv", ["simulation", "--only", "hang", "--write"])
+    with pytest.raises(SystemExit):
+        main()

@@ -74,6 +74,19 @@ def test_a_lone_active_worker_waits_for_anothers_probe() -> None:
     assert rig.state.workers["w0"].targets[ONE].flagged
 
 
+def test_a_hedge_of_a_well_worker_makes_no_majority_of_the_broken_ones() -> None:
+    """Two of four moved to the standby because they are broken; a third has only sent one hedge there."""
+    rig = Rig()
+    rig.ok("w2", TWO)
+    for i in range(20):
+        rig.fail(f"w{i % 2}", TWO)
+    assert rig.state_of(TWO) is State.HEALTHY
+    assert rig.probes
+    assert rig.probes[0].worker in ("w2", "w3")
+    rig.answer(None)
+    assert rig.state_of(TWO) is State.HEALTHY
+
+
 def test_a_lone_active_worker_is_believed_when_anothers_probe_fails() -> None:
     rig = Rig()
     rig.fail("w0", n=6)
