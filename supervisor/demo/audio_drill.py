@@ -1,8 +1,8 @@
 """`supervisor drill --audio`: what callers hear when a service fails, for three variants of the same agent.
 
 One set of processes a variant; one case after the other (role by fault), each in waves of fresh calls: an answered
-turn each, the fault for a while, mended, and whole again. Callers are real audio sessions in real job processes;
-what they heard is decoded from the sound.
+turn each with every target healthy, the fault for a while, mended, answered again. Callers are real audio sessions in
+real job processes; what they heard is decoded from the sound.
 """
 
 from __future__ import annotations
@@ -45,14 +45,18 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class AudioPlan:
-    """calls: in a wave, spread over `workers`. rounds: how often each case is repeated. Durations in seconds."""
+    """calls: in a wave, spread over `workers`. rounds: how often each case is repeated. Durations in seconds.
+
+    baseline_s: without a fault at the very beginning, to compare with; healthy_s: before each fault.
+    """
 
     cases: Sequence[tuple[str, str]]
     variants: Sequence[str] = VARIANTS
     calls: int = 16
     rounds: int = 1
     workers: int = 2
-    healthy_s: float = 8.0
+    baseline_s: float = 20.0
+    healthy_s: float = 4.0
     outage_s: float = 20.0
     report: Path | None = None
 
@@ -102,9 +106,10 @@ class _Variant:
         self._result.healthy[self._variant] = dead_air(healthy_turns(self._lines(), outages))
 
     async def _wave(self, role: str, fault: str) -> Outage:
-        """Fresh calls, one answered turn each, the fault, mended, whole again; then everybody hangs up."""
+        """Fresh calls, one answered turn each, the fault, mended, answered again; then everybody hangs up."""
+        first = self._waves == 0
         workers = await self._start()
-        await asyncio.sleep(self._plan.healthy_s)
+        await asyncio.sleep(self._plan.baseline_s if first else self._plan.healthy_s)
         providers = PROVIDERS[role] if fault == "dead" else PROVIDERS[role][:1]
         for provider in providers:
             await self._set.set_fault(role, provider, None, FAULTS[fault])
@@ -113,7 +118,12 @@ class _Variant:
         to_ms = _now_ms()
         for provider in providers:
             await self._set.set_fault(role, provider, None, {"fault": "ok"})
-        await self._settle(to_ms)
+        await self._until(
+            lambda lines: len(_answered_since(lines, to_ms)) >= self._plan.calls, SETTLE_TIMEOUT_S, must=False
+        )
+        if role == "tts":
+            # A call keeps its voice: the next ones must find the first one healthy when they begin.
+            await self._whole()
         await asyncio.gather(*(self._set.processes.stop(worker) for worker in workers))
         return Outage(from_ms, to_ms)
 
@@ -131,15 +141,11 @@ class _Variant:
             argv = ["worker", "start", "--agent", f"worker.drill.agents:{self._variant}", "--local-callers"]
             workers.append(await self._set.processes.start(name, [*argv, str(share)], env))
         await self._until(lambda lines: len(_answered_since(lines, began)) >= plan.calls, START_TIMEOUT_S)
+        await self._whole()
         return workers
 
-    async def _settle(self, mended_ms: int) -> None:
-        """Everybody who speaks is answered again, and the supervisor holds every target for healthy."""
-        await self._until(
-            lambda lines: len(_answered_since(lines, mended_ms)) >= self._plan.calls,
-            SETTLE_TIMEOUT_S,
-            must=False,
-        )
+    async def _whole(self) -> None:
+        """The supervisor holds every target for healthy again."""
         if self._variant != "guarded":
             return
         end = time.monotonic() + SETTLE_TIMEOUT_S
@@ -175,10 +181,16 @@ class _Variant:
 def in_words(row: Mapping[str, Any]) -> str:
     """One row as a line."""
     air = row["dead_air_s"]
+    late = row["fault_late"]
+    speaking = (
+        f" ({late['turns']} while speaking: p95 {late['p95']} s, max {late['max']} s)"
+        if late["turns"]
+        else ""
+    )
     return (
-        f"{row['role']} {row['fault']}: {row['turns']} turns, {row['answered']} answered, "
+        f"{row['role']} {row['fault']}: {row['calls']} calls, {row['turns']} turns, {row['answered']} answered, "
         f"{row['apologies']} apologies, {row['silent']} silent, {row['misheard']} misheard; "
-        f"dead air p95 {air['p95']} s, max {air['max']} s; words: "
+        f"dead air p95 {air['p95']} s, max {air['max']} s{speaking}; words: "
         f"{row['words_lost']} lost, {row['words_twice']} twice; {row['closed']} closed"
     )
 

@@ -12,6 +12,8 @@ _CLOSES_WITHIN_MS = 5_000
 # An answer may still be heard this long after the caller stopped speaking.
 _A_TURN_MS = 6_000
 _A_GOOD_PART = 0.2
+# A recogniser that fails sooner than this before the caller's last word leaves no time to notice before it.
+_LATE_MS = 1_200
 # While targets ramp up again turns are no longer those of an outage, nor quite healthy ones.
 _AFTERMATH_MS = 30_000
 
@@ -53,8 +55,15 @@ def verdict_on(turn: Line) -> str:
 def summarise(
     variant: str, role: str, fault: str, lines: Sequence[Line], outages: Sequence[Outage]
 ) -> dict[str, Any]:
-    """One row. words_lost and words_twice are counted in answered turns; dead air is over turns with any sound."""
+    """One row. words_lost and words_twice are counted in answered turns; dead air is over turns with any sound.
+
+    dead_air_s leaves out the recogniser's turns whose fault began within 1.2 s before the end of speech: `fault_late`.
+    """
     turns = [t for outage in outages for t in turns_in(lines, outage)]
+    late = [
+        t for outage in outages for t in turns_in(lines, outage)
+        if role == "stt" and t["speech_end_at"] - outage.from_ms < _LATE_MS
+    ]  # fmt: skip
     said = [verdict_on(t) for t in turns]
     answered = [t for t, what in zip(turns, said, strict=True) if what == "answered"]
     ends = [line["at"] for line in lines if line.get("event") == "closed" and line["error"]]
@@ -63,12 +72,14 @@ def summarise(
         "variant": variant,
         "role": role,
         "fault": fault,
+        "calls": len({t["caller"] for t in turns}),
         "turns": len(turns),
         "answered": len(answered),
         "apologies": said.count("apology"),
         "misheard": said.count("misheard"),
         "silent": said.count("silent"),
-        "dead_air_s": dead_air(turns),
+        "dead_air_s": dead_air([t for t in turns if t not in late]),
+        "fault_late": {"turns": len(late), **dead_air(late)},
         "words_lost": sum(t["lost"] for t in answered),
         "words_twice": sum(t["twice"] for t in answered),
         "stt_words_lost": sum(t["stt_lost"] for t in turns),

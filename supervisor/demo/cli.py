@@ -151,7 +151,17 @@ def _audio(plan: AudioPlan, report: Path | None, as_json: bool) -> None:
 def audio_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The audio drill's result for people."""
     table = Table(title="what callers heard during the outage", title_justify="left")
-    counts = ("turns", "answered", "apologies", "misheard", "silent", "words_lost", "words_twice", "closed")
+    counts = (
+        "calls",
+        "turns",
+        "answered",
+        "apologies",
+        "misheard",
+        "silent",
+        "words_lost",
+        "words_twice",
+        "closed",
+    )
     for name in ("role", "fault", "variant", *counts, "dead air p50", "p95", "max"):
         table.add_column(
             name.replace("_", " "), justify="left" if name in {"role", "fault", "variant"} else "right"

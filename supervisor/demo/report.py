@@ -12,6 +12,7 @@ from supervisor.demo.audio_stats import verdict_on
 
 _WIDTH, _LANE, _LABEL, _MARGIN_S = 960, 16, 150, 12.0
 _COLUMNS = {
+    "calls": "calls",
     "turns": "turns",
     "answered": "answered",
     "apologies": "apologies",

@@ -59,6 +59,16 @@ def test_a_row_counts_the_turns_of_the_outage_alone() -> None:
     assert row["dead_air_s"] == {"p50": 1.5, "p95": 1.95, "max": 2.0}
 
 
+def test_a_recogniser_that_fails_while_the_last_words_are_spoken_is_counted_apart() -> None:
+    lines = [turn(101_199, dead_air_s=2.4), turn(101_200, dead_air_s=1.0), turn(dead_air_s=1.0, caller="c2")]
+    row = summarise("guarded", "stt", "hang", lines, [OUTAGE])
+    assert row["fault_late"] == {"turns": 1, "p50": 2.4, "p95": 2.4, "max": 2.4}
+    assert row["dead_air_s"]["max"] == 1.0
+    assert (row["turns"], row["calls"]) == (3, 2)
+    other = summarise("guarded", "llm", "hang", lines, [OUTAGE])
+    assert (other["fault_late"]["turns"], other["dead_air_s"]["max"]) == (0, 2.4)
+
+
 def test_healthy_turns_are_over_before_a_fault_begins_and_not_the_first_of_a_call() -> None:
     kept = turn(90_000)
     lines = [kept, turn(95_000), turn(90_000, turn=1), turn(125_000), turn(160_000)]
