@@ -233,6 +233,22 @@ async def test_everybody_dead_says_so_once_and_recovers_with_every_word(rig: Rig
         await caller.aclose()
 
 
+async def test_a_listener_with_a_type_error_does_not_end_the_listening(rig: Rig) -> None:
+    def wrong(_: object) -> None:
+        raise TypeError("mine")
+
+    cast("Any", rig.stt).on("error", wrong)
+    rig.sim.set_fault("stt", "cartesia", "status", status=503)
+    rig.sim.set_fault("stt", "groq", "status", status=503)
+    async with rig.stt.stream() as stream:
+        caller = Caller(stream)
+        caller.say(FIRST)
+        await wait_until(lambda: rig.errors, "the session is told", 10)
+        rig.sim.clear_faults()
+        await caller.understood(FIRST)
+        await caller.aclose()
+
+
 async def test_nobody_is_blamed_for_silence_and_coughs(rig: Rig, caller: Caller) -> None:
     noise = np.random.default_rng(1).normal(0, 3000, int(RATE * 0.15)).astype(np.int16)
     caller.stream.push_frame(frame_of(noise))

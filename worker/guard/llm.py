@@ -17,6 +17,7 @@ from supervisor.wire.vocabulary import Role
 from worker.guard.errors import api_error, no_target
 from worker.guard.evidence import watch
 from worker.guard.faults import Fault
+from worker.guard.listeners import HarmlessListeners
 from worker.guard.llm_race import Race
 from worker.guard.llm_relay import Relay, Runner, Said
 from worker.guard.names import Child, children_of, unwrap
@@ -32,7 +33,7 @@ CONTINUE = (
 _ALWAYS_USAGE = ("api.groq.com", "api.openai.com")
 
 
-class GuardedLLM(llm.LLM[Any]):
+class GuardedLLM(HarmlessListeners, llm.LLM[Any]):
     """An LLM over `llms`, best first, as the link's rules allow.
 
     link: this process's link. session: the call's id (a share of sessions is chosen by it).

@@ -17,6 +17,7 @@ from supervisor.wire.vocabulary import FaultKind, Phase, Role
 from worker.guard.errors import api_error, no_target
 from worker.guard.evidence import watch
 from worker.guard.faults import Fault
+from worker.guard.listeners import HarmlessListeners
 from worker.guard.names import Child, children_of, unwrap
 from worker.guard.probe import offer_probes
 from worker.guard.routing import Guard, GuardOptions, Woke
@@ -35,7 +36,7 @@ _TOO_LATE: Final = Fault(
 )
 
 
-class GuardedSTT(stt.STT[Any]):
+class GuardedSTT(HarmlessListeners, stt.STT[Any]):
     """Several recognisers behind one face.
 
     plugins: livekit STT plugins in the order wanted, streaming or not, or `Child`s; they stay their owner's.

@@ -20,6 +20,7 @@ from supervisor.wire.vocabulary import Role
 from worker.guard.errors import api_error, no_target
 from worker.guard.evidence import watch
 from worker.guard.faults import Fault
+from worker.guard.listeners import HarmlessListeners
 from worker.guard.names import Child, children_of, unwrap
 from worker.guard.probe import offer_probes
 from worker.guard.routing import Guard, GuardOptions, HedgeBudget
@@ -45,7 +46,7 @@ class _VoiceGuard(Guard[AnyTTS]):
         return Route((self.voice, *(t for t in route.targets if t != self.voice)), route.panic)
 
 
-class GuardedTTS(tts.TTS[Any]):
+class GuardedTTS(HarmlessListeners, tts.TTS[Any]):
     """Several voices behind one face.
 
     plugins: livekit TTS plugins in the order wanted (any mix of streaming and chunked, any sample rates), or
