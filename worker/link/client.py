@@ -28,7 +28,7 @@ from worker.link.core import LinkCore
 from worker.link.listeners import Listeners
 from worker.link.probe_runner import ProbeRunner
 from worker.link.settings import LinkSettings
-from worker.link.tasks import forever
+from worker.link.tasks import end, forever
 
 _log = structlog.get_logger("worker.link")
 
@@ -107,9 +107,7 @@ class SocketLink:
                 self._flush()
             self._wire = None
             await wire.drain_and_close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     @property
     def connected(self) -> bool:

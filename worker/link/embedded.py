@@ -32,7 +32,7 @@ from worker.link.probes import ProbeDesk
 from worker.link.reporter import Identity, Reporter
 from worker.link.settings import LinkSettings
 from worker.link.strategy import Applied
-from worker.link.tasks import forever
+from worker.link.tasks import end, forever
 
 _log = structlog.get_logger("worker.link")
 
@@ -106,9 +106,7 @@ class EmbeddedLink:
         if self._users > 0 or self._closed:
             return
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self._runner.aclose()
         self.core.on_change = self.core.on_fault = self.outbox.on_result = _nothing
         for job in {key_job(key) for key in self.core.flights}:

@@ -12,6 +12,7 @@ from supervisor.wire.messages import Directive, ProbeResult
 from supervisor.wire.targets import parse_target
 from supervisor.wire.vocabulary import FaultKind, Role
 from worker.link.api import ProbeHandler
+from worker.link.tasks import end
 
 _log = structlog.get_logger("worker.link")
 
@@ -50,9 +51,7 @@ class ProbeRunner:
 
     async def aclose(self) -> None:
         """Stop what runs; it ends as `local`."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     async def _run(self, directive: Directive, deadline_mono: float) -> None:
         began = time.monotonic()
