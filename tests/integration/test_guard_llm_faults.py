@@ -148,7 +148,7 @@ async def test_a_stalled_stream_that_will_not_close_keeps_nobody_waiting(
         await wait_until(lambda: reply.text, "the first word")
         bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=0.001)
         try:
-            await asyncio.wait_for(asking, 5)
+            await asyncio.wait_for(asking, 20)
         finally:
             let_go.set()
         assert reply.text.split() == answer_for(QUESTION).split()
@@ -230,7 +230,7 @@ async def test_when_all_fail_the_session_hears_of_it_once(
 
 
 async def test_a_server_error_everywhere_is_retried_within_the_budget_only() -> None:
-    async with benched(options=GuardOptions(latency_budget_ms=2500)) as bench:
+    async with benched(options=GuardOptions(latency_budget_ms=30_000)) as bench:
         bench.sim.set_fault("llm", "groq", "status", status=503)
         bench.sim.set_fault("llm", "openai", "status", status=503)
         with pytest.raises(APIStatusError):

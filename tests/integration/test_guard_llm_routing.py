@@ -34,7 +34,7 @@ async def test_a_verdict_in_mid_wait_moves_on_at_once() -> None:
         asking = asyncio.ensure_future(bench.ask())
         await wait_until(lambda: bench.asked("groq"), "the hanging request")
         bench.link.rule(FIRST, state=State.UNHEALTHY, admit=0.0)
-        reply = await asyncio.wait_for(asking, 5)
+        reply = await asyncio.wait_for(asking, 20)
         assert reply.text == answer_for(QUESTION)
         assert bench.link.ends() == [(FIRST, "abandoned"), (SECOND, "ok")]
 
@@ -54,7 +54,7 @@ async def test_a_late_model_is_hedged_and_the_first_answer_wins() -> None:
     async with benched() as bench:
         bench.link.rule(FIRST, hedge_ms=80, first_output_ms=60_000)
         bench.sim.set_fault("llm", "groq", "slow", delay_s=30)
-        reply = await asyncio.wait_for(bench.ask(), 5)
+        reply = await asyncio.wait_for(bench.ask(), 20)
         assert reply.text == answer_for(QUESTION)
         assert bench.link.ends() == [(FIRST, "abandoned"), (SECOND, "ok")]
 
@@ -62,9 +62,9 @@ async def test_a_late_model_is_hedged_and_the_first_answer_wins() -> None:
 async def test_a_hedge_that_fails_leaves_the_first_its_time() -> None:
     async with benched() as bench:
         bench.link.rule(FIRST, hedge_ms=80, first_output_ms=60_000)
-        bench.sim.set_fault("llm", "groq", "slow", delay_s=0.8)
+        bench.sim.set_fault("llm", "groq", "slow", delay_s=2.0)
         bench.sim.set_fault("llm", "openai", "status", status=503)
-        reply = await asyncio.wait_for(bench.ask(), 5)
+        reply = await asyncio.wait_for(bench.ask(), 20)
         assert reply.text == answer_for(QUESTION)
         assert bench.link.ends() == [(FIRST, "ok"), (SECOND, "overloaded")]
 
@@ -96,6 +96,7 @@ async def test_a_call_that_waited_in_vain_moves_on_sooner_whatever_the_budget() 
             await asyncio.wait_for(bench.ask(), 30)
         assert bench.link.ends()[2:] == [(FIRST, "abandoned"), (SECOND, "ok")] * 2, "no longer than usual"
         bench.sim.clear_faults()
+        bench.link.rule(FIRST, hedge_ms=30_000, first_output_ms=60_000)
         await bench.ask()
         assert not bench.guarded.guard.is_late(FIRST), "it answers again"
 
@@ -137,8 +138,8 @@ async def test_half_a_tool_call_is_never_run(after: int, clean: bool) -> None:
 
 async def test_arguments_that_take_long_are_no_silence() -> None:
     async with benched() as bench:
-        bench.link.deadlines(FIRST, first_output_ms=500, stall_ms=500)
-        bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=0.35)
+        bench.link.deadlines(FIRST, first_output_ms=2_500, stall_ms=2_500)
+        bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=1.5)
         reply = await bench.ask("Please use tool look_up.", tools=[look_up])
         assert reply.calls == [("look_up", '{"place": "amber"}')]
         assert bench.link.ends() == [(FIRST, "ok")]

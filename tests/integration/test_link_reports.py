@@ -78,7 +78,7 @@ async def test_reports_are_numbered_without_gaps_and_come_at_least_once_a_second
             report = await hand.report()
             return report is not None and report.seq >= before + 2
 
-        await wait_until(beats, "heartbeats without anything to say", timeout=6)
+        await wait_until(beats, "heartbeats without anything to say")
         numbers = [m.seq for m in await hand.inbox() if isinstance(m, Report)]
         assert numbers == sorted(set(numbers))
 
@@ -156,7 +156,7 @@ async def test_sessions_are_kept_alive_by_the_link_and_end_in_a_stream(redis_url
         assert 0 < await hand.redis.ttl(key) <= 15
         assert await hand.redis.zscore(hand.keys("sessions"), "call-1")
         await hand.redis.expire(key, 2)  # nothing is said of the call for a while: the link renews it
-        await wait_until(lambda: _ttl_above(hand.redis, key, 10), "the record was renewed", timeout=8)
+        await wait_until(lambda: _ttl_above(hand.redis, key, 10), "the record was renewed")
         report = await hand.report()
         assert report is not None
         assert report.sessions == 1

@@ -77,7 +77,7 @@ async def test_a_missed_wake_up_is_found_by_comparing_revisions(redis_url: str, 
         await hand.lead()
         await wait_until(lambda: listening(hand), "the link listens")
         await hand.write(hand.snapshot(A), wake=False)
-        await wait_until(lambda: admits(link) == 0.0, "it was found", timeout=9)
+        await wait_until(lambda: admits(link) == 0.0, "it was found")
 
 
 async def test_a_gap_between_wake_ups_makes_the_link_read_all(redis_url: str, fleet: str):
@@ -182,7 +182,7 @@ async def test_garbage_in_the_strategy_itself_is_said_and_stepped_over(redis_url
             report = await hand.report()
             return bool(report and report.refused.get(B) == "malformed snapshot")
 
-        await wait_until(said, "the bad one is refused", timeout=9)
+        await wait_until(said, "the bad one is refused")
 
 
 async def test_without_a_leader_a_strategy_runs_out_and_the_defaults_hold_until_one_is_back(
@@ -194,12 +194,12 @@ async def test_without_a_leader_a_strategy_runs_out_and_the_defaults_hold_until_
         job(link) as caller,
     ):
         await hand.lead(lease_ms=0)  # one that dies at once
-        await hand.write(hand.snapshot(A, ttl_ms=600))
+        await hand.write(hand.snapshot(A, ttl_ms=3_000))
         await wait_until(lambda: admits(caller) == 0.0, "it is obeyed")
         await wait_until(lambda: caller.rules.by_target[A].stale, "its time to live is over")
         assert admits(caller) == 1.0
         await hand.redis.hset(hand.keys("leader"), "until_ms", await hand.now_ms() + 60_000)
-        await wait_until(lambda: admits(caller) == 0.0, "a leader stands behind it again", timeout=9)
+        await wait_until(lambda: admits(caller) == 0.0, "a leader stands behind it again")
 
 
 async def test_a_hold_off_holds_by_redis_time_not_by_this_hosts_clock(redis_url: str, fleet: str):
@@ -209,11 +209,11 @@ async def test_a_hold_off_holds_by_redis_time_not_by_this_hosts_clock(redis_url:
         job(link) as caller,
     ):
         await hand.lead()
-        until = await hand.now_ms() + 30_000
+        until = await hand.now_ms() + 300_000
         await hand.write(hand.snapshot(A, State.LIMITED, admit=1.0, hold_off_until_at_ms=until))
         await wait_until(lambda: caller.rules.by_target[A].hold_off_until_mono > 0, "it arrived")
         left_s = caller.rules.by_target[A].hold_off_until_mono - link.core.clock()
-        assert 25 < left_s <= 30.1
+        assert 270 < left_s <= 300.1
 
 
 async def test_a_hundred_links_worth_of_targets_is_bounded(redis_url: str, fleet: str):

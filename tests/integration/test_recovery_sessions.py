@@ -192,7 +192,8 @@ async def test_a_hanging_model_is_noticed_and_apologised_for(sim: SimulatorServe
     async with text_call(groq_llm(sim.url)) as call:
         assert await call.ask("Hello?") in APOLOGIES
         assert call.manager.get_error_stats()["by_kind"] == {"llm": {"first_output_timeout": 1}}
-        assert call.manager.report().longest_silence_s < 2.6
+        # Not the watchdog over stuck agents; the very times are in test_recovery_patience, on a clock of its own.
+        assert call.manager.report().longest_silence_s < call.manager.options.stuck_after_s
 
 
 class Stuck(Agent):

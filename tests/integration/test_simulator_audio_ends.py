@@ -17,6 +17,7 @@ from worker.simulator.callers import Ears, ListeningOutput, ScriptedCallerInput
 from worker.simulator.wordcode import decode, speak
 
 WORDS = ["Amber", "bridge", "copper", "dolphin", "ember."]
+PLAYED_S = 20.0
 
 
 class Listener:
@@ -53,10 +54,10 @@ async def test_speech_is_heard_in_its_own_time(listener: Listener) -> None:
     began_mono = time.monotonic()
     await listener.push(WORDS)
     listener.output.flush()
-    finished = await asyncio.wait_for(listener.output.wait_for_playout(), 10)
+    finished = await asyncio.wait_for(listener.output.wait_for_playout(), PLAYED_S)
     assert time.monotonic() - began_mono >= 1.3
     assert (finished.interrupted, finished.playback_position) == (False, pytest.approx(1.3, abs=0.01))
-    await wait_until(lambda: listener.heard() == WORDS, "every word is heard", 2)
+    await wait_until(lambda: listener.heard() == WORDS, "every word is heard")
     ends = [word.end_mono - began_mono for word in listener.ears.words]
     assert all(end >= 0.26 * (number + 1) - 0.02 for number, end in enumerate(ends))
     (sound,) = listener.ears.sounds
@@ -66,28 +67,28 @@ async def test_speech_is_heard_in_its_own_time(listener: Listener) -> None:
 
 
 async def test_an_interruption_ends_the_speech_at_once(listener: Listener) -> None:
-    await listener.push(WORDS)
-    await wait_until(lambda: len(listener.heard()) >= 2, "two words are heard", 5)
+    await listener.push(WORDS * 8)
+    await wait_until(lambda: len(listener.heard()) >= 2, "two words are heard")
     listener.output.flush()
     listener.output.clear_buffer()
-    finished = await asyncio.wait_for(listener.output.wait_for_playout(), 2)
+    finished = await asyncio.wait_for(listener.output.wait_for_playout(), PLAYED_S)
     assert finished.interrupted
-    assert 0.5 <= finished.playback_position < 1.3
-    assert listener.heard() == WORDS[: len(listener.heard())]
+    assert 0.5 <= finished.playback_position < 8 * 1.3
+    assert listener.heard() == (WORDS * 8)[: len(listener.heard())]
     await listener.push(["Again."])
     listener.output.flush()
-    assert not (await asyncio.wait_for(listener.output.wait_for_playout(), 2)).interrupted
-    await wait_until(lambda: listener.heard()[-1] == "Again.", "the next speech is heard", 2)
+    assert not (await asyncio.wait_for(listener.output.wait_for_playout(), PLAYED_S)).interrupted
+    await wait_until(lambda: listener.heard()[-1] == "Again.", "the next speech is heard")
     assert (len(listener.finished), listener.started) == (2, 2)
 
 
 async def test_what_comes_after_an_interruption_is_dropped_until_the_flush(listener: Listener) -> None:
-    await listener.push(["Amber"])
-    await wait_until(lambda: listener.started == 1, "it plays", 2)
+    await listener.push(["Amber"] * 40)
+    await wait_until(lambda: listener.started == 1, "it plays")
     listener.output.clear_buffer()
     await listener.push(["bridge"])
     listener.output.flush()
-    assert (await asyncio.wait_for(listener.output.wait_for_playout(), 2)).interrupted
+    assert (await asyncio.wait_for(listener.output.wait_for_playout(), PLAYED_S)).interrupted
     assert "bridge" not in listener.heard()
 
 
@@ -101,8 +102,8 @@ async def test_a_pause_holds_the_speech(listener: Listener) -> None:
     assert listener.heard() == []
     listener.output.resume()
     listener.output.flush()
-    await asyncio.wait_for(listener.output.wait_for_playout(), 3)
-    await wait_until(lambda: listener.heard() == ["Amber", "bridge."], "both are heard", 2)
+    await asyncio.wait_for(listener.output.wait_for_playout(), PLAYED_S)
+    await wait_until(lambda: listener.heard() == ["Amber", "bridge."], "both are heard")
 
 
 async def test_flushing_nothing_is_nothing(listener: Listener) -> None:
@@ -116,9 +117,9 @@ async def test_a_voice_may_change_its_rate(listener: Listener) -> None:
     for rate in (24_000, 48_000, 16_000):
         await listener.push(["Amber", "bridge."], rate)
         listener.output.flush()
-        await asyncio.wait_for(listener.output.wait_for_playout(), 3)
+        await asyncio.wait_for(listener.output.wait_for_playout(), PLAYED_S)
         # The last word of a rate is taken in when the loudspeaker rests.
-        await wait_until(lambda: listener.heard()[-1:] == ["bridge."], "it is heard", 2)
+        await wait_until(lambda: listener.heard()[-1:] == ["bridge."], "it is heard")
         listener.ears.words.clear()
 
 

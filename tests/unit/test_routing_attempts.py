@@ -105,7 +105,7 @@ def test_the_latency_budget_runs_from_the_turns_begin() -> None:
 async def test_waiting_ends_with_the_future_the_deadline_or_a_verdict() -> None:
     link = NotedLink()
     link.deadlines(A, B, first_output_ms=40, stall_ms=100)
-    guard: Guard[str] = Guard(Role.LLM, [Child(A, "a"), Child(B, "b", 1)], link)
+    guard = guard_of(link)  # its clock stands: what is left until a deadline does not shrink meanwhile
     turn = guard.turn()
     loop = asyncio.get_running_loop()
 
