@@ -138,7 +138,7 @@ async def test_a_token_is_kept_as_its_digest_and_a_revoked_one_is_refused(closed
         async def refused() -> bool:
             return await _status(client, "GET", "/v1/fleet") == 401
 
-        await wait_until(refused, "the revoked token is refused", 3)
+        await wait_until(refused, "the revoked token is refused")
 
 
 async def test_an_expired_token_is_refused(closed: Rig) -> None:
@@ -159,7 +159,7 @@ async def test_a_process_that_has_seen_a_token_never_opens_again(bare: Rig) -> N
         async def forgotten() -> bool:
             return await _status(client, "GET", "/v1/overrides") == 401
 
-        await wait_until(forgotten, "the token is gone", 3)
+        await wait_until(forgotten, "the token is gone")
     assert await _status(bare.http, "GET", "/v1/overrides") == 401
 
 
@@ -246,7 +246,7 @@ async def test_a_page_sends_a_browser_to_the_login_and_a_cookie_lets_it_in(close
             answer = await browser.post("/login", data={"token": made["token"]})
             return answer.headers.get("set-cookie", "")
 
-        cookie = await wait_until(let_in, "the login works", 3)
+        cookie = await wait_until(let_in, "the login works")
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
         assert (await browser.get("/")).status_code == 200

@@ -242,7 +242,7 @@ async def test_a_revoked_token_ends_its_stream(
             async def known() -> bool:
                 return await face.api.tokens.principal_of(made["token"]) is not None
 
-            await wait_until(known, "the token is known", 3)
+            await wait_until(known, "the token is known")
             reading = await _sent(face, made["token"])
             await wait_until(lambda: face.api.hub.clients == 1, "the stream is open")
             await admin.delete(f"/v1/tokens/{made['id']}")

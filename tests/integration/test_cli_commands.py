@@ -120,7 +120,7 @@ async def test_tokens_and_roles(line: Line) -> None:
     async def known() -> bool:
         return await line.face.api.tokens.principal_of(made["token"]) is not None
 
-    await wait_until(known, "the token is known", 3)
+    await wait_until(known, "the token is known")
     message = await line("token", "list", token=made["token"], code=1)
     assert "needs the role admin" in message
     await line("token", "revoke", made["id"])

@@ -51,7 +51,7 @@ async def said(session: Any, sink: Sink, text: str) -> str:
     before = len(sink.said)
     with contextlib.suppress(APIError):  # `run` raises what the turn met; the caller only sees the text
         await session.run(user_input=text)
-    await wait_until(lambda: len(sink.said) > before, "something is said", 8)
+    await wait_until(lambda: len(sink.said) > before, "something is said")
     return sink.said[-1]
 
 

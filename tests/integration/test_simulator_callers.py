@@ -86,7 +86,7 @@ async def test_silence_is_noted_as_silence(sim: SimulatorServer, http: aiohttp.C
     )
     try:
         await caller.run(turns=1)
-        await wait_until(lambda: sim.requests(role="tts"), "zeros were spoken", 5)
+        await wait_until(lambda: sim.requests(role="tts"), "zeros were spoken")
     finally:
         await session.aclose()
         await caller.aclose()
@@ -103,9 +103,9 @@ async def test_a_caller_notices_that_the_call_has_ended(
     )
     running = asyncio.ensure_future(caller.run())
     try:
-        await wait_until(lambda: sim.requests(kind="utterance"), "the caller speaks", 10)
+        await wait_until(lambda: sim.requests(kind="utterance"), "the caller speaks")
         await session.aclose()
-        summary = await asyncio.wait_for(running, 5)
+        summary = await asyncio.wait_for(running, 20)
     finally:
         running.cancel()
         await caller.aclose()

@@ -176,9 +176,9 @@ async def test_the_process_says_where_it_listens_and_ends_on_sigterm() -> None:
             async def came() -> bool:
                 return bool((await get(http, "/requests?role=llm"))[1]["items"])
 
-            await wait_until(came, "the hanging request has come in", 5)
+            await wait_until(came, "the hanging request has come in")
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(process.wait(), 5) == 0
+            assert await asyncio.wait_for(process.wait(), 20) == 0
             with pytest.raises(aiohttp.ClientError):
                 await hanging
             await voice.close()

@@ -100,7 +100,7 @@ async def test_a_hang_answers_nothing(sim: SimulatorServer, model: llm.LLM[Any],
     sim.set_fault("llm", provider, "hang")
     with pytest.raises(APITimeoutError):
         await ask(model, QUESTION)
-    await wait_until(lambda: sim.requests()[0]["outcome"] == "abandoned", "the hang is noted as abandoned", 3)
+    await wait_until(lambda: sim.requests()[0]["outcome"] == "abandoned", "the hang is noted as abandoned")
     assert sim.requests()[0]["status"] is None
 
 
@@ -172,7 +172,7 @@ async def test_a_fault_on_one_model_leaves_the_others(sim: SimulatorServer) -> N
 async def test_a_waiting_request_is_not_met_by_a_new_fault(sim: SimulatorServer) -> None:
     sim.set_fault("llm", "groq", "slow", delay_s=0.4)
     asking = asyncio.create_task(ask(groq_llm(sim.url), QUESTION))
-    await wait_until(lambda: len(sim.requests(role="llm")) == 1, "the request has come in", 3)
+    await wait_until(lambda: len(sim.requests(role="llm")) == 1, "the request has come in")
     sim.set_fault("llm", "groq", "status", status=503)
     assert (await asking).text == answer_for(QUESTION[1])
 

@@ -83,9 +83,9 @@ async def test_an_upload_has_no_words(sim: SimulatorServer, provider: str, fault
 async def test_an_upload_hangs(sim: SimulatorServer, provider: str) -> None:
     sim.set_fault("stt", provider, "hang")
     recognising = asyncio.ensure_future(HTTP[provider](sim.url).recognize(spoken(), conn_options=ONCE))
-    await wait_until(lambda: sim.requests(role="stt"), "the upload has come in", 3)
+    await wait_until(lambda: sim.requests(role="stt"), "the upload has come in")
     recognising.cancel()  # the plugin would wait 30 s
-    await wait_until(lambda: sim.requests()[0]["outcome"] == "abandoned", "it is noted", 3)
+    await wait_until(lambda: sim.requests()[0]["outcome"] == "abandoned", "it is noted")
 
 
 @EACH_MODEL
@@ -154,7 +154,7 @@ async def test_an_open_socket_is_hit_at_once(
         with pytest.raises(APIConnectionError):
             await until(stream, FINAL)
     assert sim.requests(kind="connection")[0]["fault"] == fault
-    await wait_until(lambda: sim.requests(kind="connection")[0]["outcome"] == "fault", "it is noted", 3)
+    await wait_until(lambda: sim.requests(kind="connection")[0]["outcome"] == "fault", "it is noted")
 
 
 @EACH_MODEL
@@ -169,7 +169,7 @@ async def test_no_word_comes_from_a_socket(
         sim.set_fault("stt", "cartesia", fault)
         stream.push_frame(spoken())
         stream.push_frame(quiet(0.6))
-        await wait_until(lambda: len(sim.requests(kind="utterance")) == 2, "the utterance was heard", 3)
+        await wait_until(lambda: len(sim.requests(kind="utterance")) == 2, "the utterance was heard")
         await wait_until(
             lambda: sim.requests(kind="utterance")[1]["outcome"] == "fault", "and not answered", 3
         )
@@ -179,7 +179,7 @@ async def test_no_word_comes_from_a_socket(
         if fault == "silent":  # it comes back; a hung socket does not
             assert final_of(await until(stream, FINAL)) == "Back again."
             return
-        await wait_until(lambda: len(sim.requests(kind="utterance")) == 3, "the utterance was heard", 3)
+        await wait_until(lambda: len(sim.requests(kind="utterance")) == 3, "the utterance was heard")
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(until(stream, FINAL), 0.4)
 
@@ -188,7 +188,7 @@ async def test_a_new_socket_hangs_too(sim: SimulatorServer, build: Callable[[str
     sim.set_fault("stt", "cartesia", "hang")
     async with build("ink-2").stream(conn_options=ONCE) as stream:
         stream.push_frame(spoken())
-        await wait_until(lambda: sim.requests(kind="utterance"), "it hears", 3)
+        await wait_until(lambda: sim.requests(kind="utterance"), "it hears")
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(until(stream, FINAL), 0.4)
 

@@ -153,10 +153,10 @@ async def test_a_hang_gives_no_sound(
                 await say(voice, into=frames)
         else:  # these plugins wait 30 s for the first byte: leave as the session would
             stream = cast("Any", voice.synthesize)(TEXT, conn_options=ONCE)
-            await wait_until(lambda: sim.requests(role="tts"), "the request has come in", 3)
+            await wait_until(lambda: sim.requests(role="tts"), "the request has come in")
             await stream.aclose()
     assert frames == []
-    await wait_until(lambda: sim.requests(role="tts")[0]["outcome"] == "abandoned", "it is noted", 3)
+    await wait_until(lambda: sim.requests(role="tts")[0]["outcome"] == "abandoned", "it is noted")
 
 
 @EACH

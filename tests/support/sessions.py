@@ -52,7 +52,7 @@ class TextCall:
         with contextlib.suppress(APIError):  # `run` raises what the turn met; the caller only sees the text
             await self.session.run(user_input=text)
         if answers:
-            await wait_until(lambda: len(self.said) >= before + answers, "something was said", 8)
+            await wait_until(lambda: len(self.said) >= before + answers, "something was said")
         return self.said[-1] if len(self.said) > before else ""
 
 

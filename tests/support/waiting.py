@@ -15,7 +15,8 @@ from typing import TypeVar, cast
 
 T = TypeVar("T")
 
-DEFAULT_TIMEOUT_S = 5.0
+# Far more than anything takes: only a failure waits for it, and a busy machine must not be one.
+DEFAULT_TIMEOUT_S = 20.0
 DEFAULT_EVERY_S = 0.01
 
 
