@@ -308,7 +308,7 @@ async def test_workers_that_leave_are_forgotten(
 
     await wait_until(lambda: there_is(there, {"polite", "dying"}), "both are there")
     await polite.send(encode(Goodbye("polite", polite.boot)))
-    await wait_until(lambda: there_is(there, {"dying"}), "the polite one has left", 2.5)
+    await wait_until(lambda: there_is(there, {"dying"}), "the polite one has left", 10)
     await cast("Any", redis_client).delete(keys.worker("dying"))
     await wait_until(lambda: there_is(there, set()), "the other one's record has run out", 10)
     assert await cast("Any", redis_client).zrange(keys("workers"), 0, -1) in ([], [b"polite"])
@@ -359,8 +359,12 @@ async def test_history_and_recording_are_kept(
     assert sum(point.attempts for point in points) == 5
     assert sum(point.ok for point in points) == 3
     assert sum(point.faults.get("server", 0) for point in points) == 2
-    inputs, _ = await read_recording(redis_client, keys)
-    names = {type(item).__name__ for _, item in inputs}
-    assert {"TookOver", "Tick", "Reported"} <= names
+    inputs: list[Any] = []
+
+    async def recorded() -> bool:
+        inputs[:], _ = await read_recording(redis_client, keys)
+        return {"TookOver", "Tick", "Reported"} <= {type(item).__name__ for _, item in inputs}
+
+    await wait_until(recorded, "all kinds of inputs in the recording")
     assert [now for now, _ in inputs] == sorted(now for now, _ in inputs)
     assert led.counters.recording_dropped == 0

@@ -25,8 +25,9 @@ TTS = "tts:groq:canopylabs/orpheus-v1-english"
 
 
 def settings_for(redis_url: str, fleet: str, **given: object) -> SupervisorSettings:
-    """Settings of a test's supervisor: nothing of the environment's own, no checks."""
-    return read_settings(**{"redis_url": redis_url, "fleet": fleet, "checks": False, **given})
+    """Settings of a test's supervisor: nothing of the environment's own, no checks, and time on a busy machine."""
+    fixed = {"redis_url": redis_url, "fleet": fleet, "checks": False, "redis_timeout_s": 10.0}
+    return read_settings(**{**fixed, **given})
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Rig:
             found[:] = answer.json()["items"]
             return set(targets) <= {item["id"] for item in found}
 
-        await wait_until(there, f"{targets} in /v1/targets", 10)
+        await wait_until(there, f"{targets} in /v1/targets")
         return found
 
 
@@ -113,6 +114,6 @@ async def rig(
         await made.http.aclose()
         made.http = await stack.enter_async_context(made.client())
         if leads:
-            await wait_until(lambda: context.status().is_leader, "the replica leads", 10)
-            await wait_until(made.api.records.has_view, "a view", 10)
+            await wait_until(lambda: context.status().is_leader, "the replica leads")
+            await wait_until(made.api.records.has_view, "a view")
         yield made

@@ -25,16 +25,16 @@ from tests.support.waiting import wait_until
 
 
 def settings_for(url: str, fleet: str, **more: Any) -> SupervisorSettings:
-    """Settings of a replica that does not look at real providers."""
-    given: dict[str, Any] = {"redis_url": url, "fleet": fleet, "checks": False, "replica": "r1", **more}
-    return read_settings(**given)
+    """Settings of a replica that does not look at real providers, and gives Redis time on a busy machine."""
+    given: dict[str, Any] = {"redis_url": url, "fleet": fleet, "checks": False, "replica": "r1"}
+    return read_settings(**{**given, "redis_timeout_s": 10.0, **more})
 
 
 @asynccontextmanager
 async def leading(url: str, fleet: str, **more: Any) -> AsyncGenerator[SupervisorContext]:
     """A replica in this process that leads."""
     async with office(settings_for(url, fleet, **more)) as context:
-        await wait_until(lambda: context.status().is_leader, "it leads", 10)
+        await wait_until(lambda: context.status().is_leader, "it leads")
         yield context
 
 
