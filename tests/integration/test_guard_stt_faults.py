@@ -90,12 +90,17 @@ class Rig:
     def __init__(self, sim: SimulatorServer, session: aiohttp.ClientSession) -> None:
         self.sim = sim
         self.link = NotedLink()
-        self.link.deadlines(CARTESIA, GROQ, first_output_ms=1500, stall_ms=700)
+        # So long that no busy machine makes a fault of a healthy one; `impatient` is for the ones that are broken.
+        self.link.deadlines(CARTESIA, GROQ, first_output_ms=10_000, stall_ms=5_000)
         self.cartesia = cartesia.STT(api_key="key", base_url=sim.base_url("cartesia"), http_session=session)
         self.groq = groq.STT(api_key="key", base_url=sim.base_url("groq"))
         self.stt = GuardedSTT([self.cartesia, self.groq], self.link, detector=detector())
         self.errors: list[Any] = []
         cast("Any", self.stt).on("error", self.errors.append)
+
+    def impatient(self) -> None:
+        """From now on the first recogniser is waited for as long as a test may take."""
+        self.link.deadlines(CARTESIA, first_output_ms=1500, stall_ms=700)
 
 
 def detector() -> inference.VAD:
@@ -150,6 +155,7 @@ async def test_first_recogniser_listens(rig: Rig, caller: Caller) -> None:
     ],
 )
 async def test_dead_from_the_beginning(rig: Rig, fault: str, fields: dict[str, Any], kind: str) -> None:
+    rig.impatient()
     rig.sim.set_fault("stt", "cartesia", fault, **fields)
     async with rig.stt.stream() as stream:
         caller = Caller(stream)
@@ -168,6 +174,8 @@ async def test_dead_from_the_beginning(rig: Rig, fault: str, fields: dict[str, A
     [("cut", "cut"), ("hang", "stalled"), ("silent", "stalled"), ("status", "overloaded"), ("refuse", "cut")],
 )
 async def test_dying_after_some_words_loses_none(rig: Rig, caller: Caller, fault: str, kind: str) -> None:
+    if kind == "stalled":
+        rig.impatient()
     caller.say(FIRST)
     await wait_until(lambda: caller.count(Kind.INTERIM_TRANSCRIPT) >= 3, "some words were understood")
     rig.sim.set_fault("stt", "cartesia", fault)
@@ -303,7 +311,6 @@ async def test_a_refused_key_counts_before_anybody_has_spoken(rig: Rig) -> None:
 
 
 async def test_recognize_goes_to_the_next(rig: Rig) -> None:
-    rig.link.deadlines(CARTESIA, GROQ, first_output_ms=2000, stall_ms=700)
     event = await rig.stt.recognize(spoken(FIRST))
     assert text(event) == FIRST
     rig.sim.set_fault("stt", "cartesia", "status", status=503)

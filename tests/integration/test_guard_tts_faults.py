@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -36,12 +35,17 @@ class Rig:
     def __init__(self, sim: SimulatorServer, session: aiohttp.ClientSession) -> None:
         self.sim = sim
         self.link = NotedLink()
-        self.link.deadlines(CARTESIA, GROQ, first_output_ms=1500, stall_ms=700)
+        # So long that no busy machine makes a fault of a healthy one; `impatient` is for the ones that are broken.
+        self.link.deadlines(CARTESIA, GROQ, first_output_ms=10_000, stall_ms=5_000)
         self.cartesia = cartesia.TTS(api_key="key", base_url=sim.base_url("cartesia"), http_session=session)
         self.groq = groq.TTS(api_key="key", base_url=sim.base_url("groq"), http_session=session)
         self.tts = GuardedTTS([self.cartesia, self.groq], self.link)
         self.errors: list[Any] = []
         cast("Any", self.tts).on("error", self.errors.append)
+
+    def impatient(self) -> None:
+        """From now on the first voice is waited for as long as a test may take."""
+        self.link.deadlines(CARTESIA, first_output_ms=1500, stall_ms=1000)
 
     async def say(self, text: str = TEXT) -> list[rtc.AudioFrame]:
         """Speak as a language model does: word by word."""
@@ -97,6 +101,7 @@ async def test_first_voice_speaks(rig: Rig) -> None:
 async def test_next_voice_says_everything_before_any_sound(
     rig: Rig, fault: str, fields: dict[str, Any], kind: str
 ) -> None:
+    rig.impatient()
     rig.sim.set_fault("tts", "cartesia", fault, **fields)
     frames = await rig.say()
     assert words_in(frames) == WORDS
@@ -200,6 +205,7 @@ async def test_cut_voice_without_word_times_repeats_one_sentence_at_most(rig: Ri
 
 
 async def test_stalled_voice_is_followed_by_the_next(rig: Rig) -> None:
+    rig.impatient()
     async with rig.tts.stream() as stream:
         frames: list[rtc.AudioFrame] = []
         stream.push_text(TEXT)
@@ -233,9 +239,8 @@ async def test_stale_pooled_socket_is_nobodys_fault(rig: Rig) -> None:
 
 
 async def test_a_verdict_moves_a_waiting_segment_on(rig: Rig) -> None:
-    rig.link.deadlines(CARTESIA, first_output_ms=20_000, stall_ms=5000)
+    rig.link.deadlines(CARTESIA, first_output_ms=3_600_000, stall_ms=3_600_000)
     rig.sim.set_fault("tts", "cartesia", "hang")
-    began = time.monotonic()
     async with rig.tts.stream() as stream:
         stream.push_text(TEXT)
         stream.end_input()
@@ -250,7 +255,6 @@ async def test_a_verdict_moves_a_waiting_segment_on(rig: Rig) -> None:
         await task
     assert words_in(frames) == WORDS
     assert rig.link.ends() == [(CARTESIA, "abandoned"), (GROQ, "ok")]
-    assert time.monotonic() - began < 15
 
 
 async def test_an_interrupted_segment_counts_against_nobody(rig: Rig) -> None:
