@@ -14,6 +14,7 @@ from supervisor.core.stats import wilson_lower
 
 _ODD_FAULTS = 3
 _NOISE_FINISHED = 20
+_USUALLY_OVERDUE = 0.05
 
 
 class Finding(NamedTuple):
@@ -68,18 +69,19 @@ def quorum(
     failed_probes: Collection[str] = (),
     by_share: bool = False,
     ramp: bool = False,
+    easily: bool = False,
 ) -> Quorum:
     """Which active workers are bad.
 
     Bad: the newest `bad_run` outcomes of the worker are faults or overdue (one is enough among many workers,
-    once suspicion probes have failed, and in a ramp, of which only what happened since its begin counts); or a
-    probe that it ran failed; or, `by_share`, at least half of what it finished in 10 s was faults.
+    once suspicion probes have failed, `easily`, and in a ramp, of which only what happened since its begin
+    counts); or a probe that it ran failed; or, `by_share`, at least half of what it finished in 10 s was faults.
     """
     policy = target.policy
     window = min(policy.active_ms, now_ms - target.v.since_at_ms + 1) if ramp else policy.active_ms
     active = active_parts(target, now_ms, window)
     names = {part.worker.id for part in active}
-    easily = ramp or failed_probes or len(active) > policy.many_workers
+    easily = easily or ramp or bool(failed_probes) or len(active) > policy.many_workers
     need = policy.bad_run_many if easily else policy.bad_run
     fresh = now_ms - policy.run_forget_ms
     bad: list[WorkerTarget] = []
@@ -136,6 +138,33 @@ def run_rule(target: TargetRec, now_ms: int) -> Finding | None:
     return Finding(
         "run", f"{run} attempts in a row failed{waiting}, none completed between (limit {needed})", numbers
     )
+
+
+def waited_needed(target: TargetRec, now_ms: int) -> int:
+    """Attempts in a row that must have waited in vain. One in twenty is overdue anyway: it is over the p95."""
+    policy = target.policy
+    chance = policy.waited_chance / max(1.0, attempts_per_s(target, now_ms))
+    usual = min(0.9, _USUALLY_OVERDUE + noise(target))
+    return max(policy.run_base, min(policy.run_max, ceil(log(chance) / log(usual))))
+
+
+def waited_rule(target: TargetRec, now_ms: int) -> Finding | None:
+    """A hang: attempts that waited in vain, and meanwhile not one first output anywhere.
+
+    Unlike faults these end at every first output, so a busy fleet does not meet with long runs of them by chance
+    more often than a quiet one, and one such attempt a worker is enough for it to be bad.
+    """
+    waited, needed = target.waited_run, waited_needed(target, now_ms)
+    if waited < needed:
+        return None
+    numbers: Evidence = {
+        "run": waited,
+        "needed": needed,
+        "overdue": target.overdue_run,
+        "attempts_per_s": round(attempts_per_s(target, now_ms), 2),
+    }
+    words = f"{waited} attempts in a row waited too long, no first output anywhere between (limit {needed})"
+    return Finding("run", words, numbers)
 
 
 def rate_rule(target: TargetRec) -> Finding | None:

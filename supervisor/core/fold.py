@@ -109,13 +109,14 @@ def fold(  # noqa: C901  # the hot path: calls cost more here than everything th
             if touched is None:
                 touched = []
             _lengthen(part, counts.started, counts.given_up - part.given_up, now_ms)
+            target.late_run += counts.given_up - part.given_up
             touched.append(Touched(part))
         if first or counts.overdue or part.overdue:
             if counts.overdue > part.overdue:
                 if touched is None:
                     touched = []
                 touched.append(Touched(part))
-            _overdue(part, counts.overdue, first)
+            _overdue(part, counts.overdue, first, now_ms)
         if first:
             _slow(part, counts, first)
         target.in_flight += counts.in_flight - part.in_flight
@@ -258,6 +259,8 @@ def _faulty(
         slot[kind] = slot.get(kind, 0) + new
         if kind in _HEALTH:
             health += new
+            if kind is FaultKind.FIRST_OUTPUT_TIMEOUT:
+                target.late_run += new
         elif kind is FaultKind.RATE_LIMIT:
             limits += new
             part.retry_after_ms = counts.retry_after_ms
@@ -331,7 +334,7 @@ def _mixed(run: int, begun: int) -> bool:
     return 4 * run < 3 * begun
 
 
-def _overdue(part: WorkerTarget, overdue: int, first: int) -> None:
+def _overdue(part: WorkerTarget, overdue: int, first: int, now_ms: int) -> None:
     """Keep the run of overdue attempts: those that became overdue since the fleet's last first output.
 
     After a first output somewhere, what waits at that moment (`base`) is no evidence of a hang any more; the
@@ -340,7 +343,7 @@ def _overdue(part: WorkerTarget, overdue: int, first: int) -> None:
     target = part.target
     if first:
         target.first_seq += 1
-        target.overdue_run = 0
+        target.overdue_run = target.late_run = 0
         part.base = part.own_base = overdue
         part.base_seq = target.first_seq
         part.contrib = 0
@@ -352,6 +355,8 @@ def _overdue(part: WorkerTarget, overdue: int, first: int) -> None:
         part.base = min(part.base, overdue)
         part.own_base = min(part.own_base, overdue)
         contrib = overdue - part.base
+        if contrib and not target.overdue_run:
+            target.overdue_from_ms = now_ms
         target.overdue_run += contrib - part.contrib
         part.contrib = contrib
     target.overdue += overdue - part.overdue

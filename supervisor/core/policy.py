@@ -33,6 +33,14 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run_base: Annotated[int, _n(2, 100, "faults in a row that condemn at one attempt a second or less")] = 5
     run_per_doubling: Annotated[float, _n(0, 10, "added for each doubling of attempts a second")] = 1.0
     run_chance: Annotated[float, _n(1e-12, 0.1, "chance of a run by usual noise that is accepted")] = 1e-6
+    waited_chance: Annotated[
+        float,
+        _n(
+            1e-12,
+            0.1,
+            "chance a second that is accepted of a run of waiting attempts, not one output between",
+        ),
+    ] = 1e-5
     run_max: Annotated[int, _n(2, 1_000, "but noise never asks for more than so many in a row")] = 30
     run_forget_ms: Annotated[int, _ms(1_000, 3_600_000, "a run without a new fault for so long is over")] = (
         60_000
@@ -64,9 +72,19 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     # suspicion
     suspect_run: Annotated[int, _n(1, 100, "run that starts suspicion probes")] = 2
+    suspect_one_rate: Annotated[
+        float,
+        _n(
+            0,
+            10_000,
+            "below so many attempts a second one failed attempt starts them, and takes a probe more",
+        ),
+    ] = 2.0
     suspect_rate: Annotated[float, _n(0, 10_000, "below so many attempts a second")] = 16.0
     suspect_every_ms: Annotated[int, _ms(1_000, 3_600_000, "at most one suspicion in so long")] = 10_000
-    suspect_probes: Annotated[int, _n(1, 5, "probes that must all fail")] = 2
+    suspect_probes: Annotated[
+        int, _n(1, 5, "probes that must all fail; a run over `suspect_run` that most workers see saves some")
+    ] = 2
     suspect_noise: Annotated[
         float, _n(0, 1, "usual share of faults from which it takes a longer run, and twice the probes")
     ] = 0.03

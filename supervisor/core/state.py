@@ -202,11 +202,11 @@ class TargetRec:
 
     __slots__ = (
         "born_at_ms", "clean", "first_output_ms", "first_seq", "hedge_ms", "held_at_ms", "hist_new",
-        "hist_old", "id", "in_flight", "kinds", "last_prober", "learnt_at_ms",
-        "model", "order", "overdue", "overdue_ms", "overdue_run", "p50_ms", "p95_ms", "policy", "probe",
-        "probe_log", "provider", "published", "published_at_ms", "ramp_faulty", "refuted", "refuted_at_ms",
-        "role", "run", "run_at_ms", "run_before", "run_first", "run_from_ms", "run_started", "slow_bits",
-        "slow_bucket", "suspect_next_ms", "suspicion", "totals", "v", "w10", "w60", "watched", "workers",
+        "hist_old", "id", "in_flight", "kinds", "last_prober", "late_run", "learnt_at_ms",
+        "model", "order", "overdue", "overdue_from_ms", "overdue_ms", "overdue_run", "p50_ms", "p95_ms",
+        "policy", "probe", "probe_log", "provider", "published", "published_at_ms", "ramp_faulty", "refuted",
+        "refuted_at_ms", "role", "run", "run_at_ms", "run_before", "run_first", "run_from_ms", "run_started",
+        "slow_bits", "slow_bucket", "suspect_next_ms", "suspicion", "totals", "v", "w10", "w60", "watched", "workers",
     )  # fmt: skip
 
     def __init__(self, id_: str, policy: Policy, now_ms: int) -> None:
@@ -235,6 +235,8 @@ class TargetRec:
         self.in_flight = 0
         self.overdue = 0
         self.overdue_run = 0  # attempts that became overdue since the last first output
+        self.overdue_from_ms = 0  # when the first of them did
+        self.late_run = 0  # attempts given up or timed out since then that were waiting for theirs
         self.first_seq = 0
         self.slow_bits = 0  # the last ten first outputs, newest lowest: 1 is one over the budget
         self.slow_bucket = slow_bucket(policy)
@@ -265,6 +267,11 @@ class TargetRec:
     def fleet_run(self) -> int:
         """Faults and overdue attempts in a row, over the fleet, no completion between."""
         return self.run + self.overdue_run
+
+    @property
+    def waited_run(self) -> int:
+        """Of these, attempts that waited in vain: no first output came anywhere in the fleet between them."""
+        return self.overdue_run + min(self.run, self.late_run)
 
 
 class KeyEvidence(msgspec.Struct):

@@ -1,20 +1,22 @@
 """A short run in a quiet fleet is looked into by probes, instead of waiting for callers to pay for the rest.
 
 Rules: probes follow one another, on different workers where there are some, least suspect first; all must fail;
-one good probe ends the suspicion and breaks the run. A probe that proves nothing counts for nothing.
+one good probe ends the suspicion and breaks the run. A probe that proves nothing counts for nothing. The run and
+the probes that failed must add up: a shorter run takes more probes, a longer one that most workers see fewer.
 """
 
 from __future__ import annotations
 
 from supervisor.core import probing
 from supervisor.core.context import Context
-from supervisor.core.evidence import Finding, attempts_per_s, noise, quorum
+from supervisor.core.evidence import Finding, attempts_per_s, noise, quorum, waited_needed
 from supervisor.core.state import Suspicion, TargetRec
 from supervisor.wire.vocabulary import State
 
 MAX_TRIES = 6  # probes that proved nothing before a suspicion is dropped
 _REFUTED_CAP = 5  # the pause doubles at most so often: 10 s to 5 min
 _SHARE_OF_CAP = 0.5  # the rest of the hour's probes is for finding the way back
+_SHARE_OF_ONE = 0.25  # and looking into single failures leaves as much for runs
 _HINT_MS = 60_000  # how long a failed check counts as a hint
 _SUSPECTED = frozenset({State.HEALTHY, State.DEGRADED, State.LIMITED, State.RAMPING})
 
@@ -24,13 +26,14 @@ def consider(ctx: Context, target: TargetRec) -> None:
     policy, now = target.policy, ctx.now_ms
     if target.suspicion is not None or now < target.suspect_next_ms or target.v.state not in _SUSPECTED:
         return
-    run = 1 if _hinted(ctx, target) else policy.suspect_run
-    if target.fleet_run < run or target.fleet_run < run + (noise(target) >= policy.suspect_noise):
+    usual = attempts_per_s(target, now)
+    run = 1 if _hinted(ctx, target) or _alone(ctx, target, usual) else policy.suspect_run
+    if target.fleet_run < run or target.fleet_run < run + _noisy(target):
         return
     # Local breakers may have stopped the traffic: what comes now counts, not what came before.
-    usual, newest = attempts_per_s(target, now), target.w10.last(4, target.totals).started / 2.0
+    newest = target.w10.last(4, target.totals).started / 2.0
     quiet = usual < policy.suspect_rate or newest < min(policy.suspect_rate, usual / 2)
-    if not quiet:
+    if not quiet or _known_sooner(target, now, min(usual, newest)):
         seen = quorum(target, now)
         if not seen.few and not (seen.met and seen.narrow):
             return
@@ -66,9 +69,7 @@ def advance(ctx: Context, target: TargetRec) -> None:
             target.suspicion = None
             return
         doubt.tries += 1
-        # A healthy target answers a minimal request in about the time of its first output.
-        overdue_ms = target.overdue_ms or round(policy.overdue_share * policy.first_output_ms)
-        budget = min(policy.probe_budget_ms, max(policy.suspect_budget_ms, overdue_ms + overdue_ms // 2))
+        budget = _budget_ms(target)
         run = f"{target.fleet_run} attempts in a row failed"
         reason = run if doubt.fp is None else f"the key {doubt.fp or '(unknown)'} was refused"
         probing.send(ctx, target, part, "suspicion", budget, reason)
@@ -76,8 +77,7 @@ def advance(ctx: Context, target: TargetRec) -> None:
 
 def needed(target: TargetRec) -> int:
     """Probes that must all fail. Where a request in thirty fails anyway two say little."""
-    policy = target.policy
-    return policy.suspect_probes * (2 if noise(target) >= policy.suspect_noise else 1)
+    return max(_probes(target), _sum(target) - max(1, target.fleet_run))
 
 
 def failed_workers(target: TargetRec) -> tuple[str, ...]:
@@ -88,12 +88,20 @@ def failed_workers(target: TargetRec) -> tuple[str, ...]:
     return tuple(doubt.failed)
 
 
-def finding(target: TargetRec, failed: tuple[str, ...]) -> Finding:
+def adds_up(target: TargetRec) -> bool:
+    """Whether the run and the probes that failed after it are enough, if most workers have a part in the run."""
+    doubt = target.suspicion
+    if doubt is None or not doubt.failed or not target.fleet_run:
+        return False
+    return target.fleet_run + len(doubt.failed) >= _sum(target)
+
+
+def finding(target: TargetRec) -> Finding:
     """What the failed probes say."""
-    run = target.fleet_run
+    run, failed = target.fleet_run, target.suspicion.failed if target.suspicion else ()
     numbers: dict[str, float | int | str] = {"run": run, "probes_failed": len(failed)}
     return Finding(
-        "suspicion", f"{run} attempts in a row failed, then {len(failed)} probes failed too", numbers
+        "suspicion", f"{run} attempts in a row failed, and {len(failed)} probes in a row too", numbers
     )
 
 
@@ -125,9 +133,46 @@ def on_good(ctx: Context, target: TargetRec) -> None:
 
 def break_run(target: TargetRec) -> None:
     """Something completed outside the reports: no run goes on over it."""
-    target.run = target.run_first = 0
+    target.run = target.run_first = target.late_run = 0
     target.first_seq += 1
     target.overdue_run = 0
+
+
+def _noisy(target: TargetRec) -> bool:
+    return noise(target) >= target.policy.suspect_noise
+
+
+def _probes(target: TargetRec) -> int:
+    return target.policy.suspect_probes * (2 if _noisy(target) else 1)
+
+
+def _sum(target: TargetRec) -> int:
+    return target.policy.suspect_run + _noisy(target) + _probes(target)
+
+
+def _budget_ms(target: TargetRec) -> int:
+    """A healthy target answers a minimal request in about the time of its first output."""
+    policy, overdue_ms = target.policy, _overdue_ms(target)
+    return min(policy.probe_budget_ms, max(policy.suspect_budget_ms, overdue_ms + overdue_ms // 2))
+
+
+def _overdue_ms(target: TargetRec) -> int:
+    return target.overdue_ms or round(target.policy.overdue_share * target.policy.first_output_ms)
+
+
+def _alone(ctx: Context, target: TargetRec, usual: float) -> bool:
+    """Whether a run of one is enough: in a tiny fleet, when it failed or waits for half as long again."""
+    if usual >= target.policy.suspect_one_rate or probing.over_cap(target, ctx.now_ms, _SHARE_OF_ONE):
+        return False
+    return target.run > 0 or ctx.now_ms - target.overdue_from_ms >= _overdue_ms(target) // 2
+
+
+def _known_sooner(target: TargetRec, now_ms: int, rate: float) -> bool:
+    """Nothing but waiting, and the callers' own attempts will have told of a hang before a probe does."""
+    waited = target.waited_run
+    if waited < target.fleet_run:
+        return False
+    return (waited_needed(target, now_ms) - waited) * 1_000 < rate * _budget_ms(target)
 
 
 def _hinted(ctx: Context, target: TargetRec) -> bool:

@@ -5,7 +5,7 @@ Rule: what one worker alone sees never condemns a target that others use happily
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from supervisor.core import evidence as ev
@@ -27,21 +27,29 @@ def judge(ctx: Context, target: TargetRec) -> None:
     if target.v.state not in _JUDGED or ctx.settling:
         return
     if target.run and ctx.now_ms - target.run_at_ms > target.policy.run_forget_ms:
-        target.run = target.run_first = 0
+        target.run = target.run_first = target.late_run = 0
     suspicion.consider(ctx, target)
     proved = suspicion.failed_workers(target)
-    finding = ev.run_rule(target, ctx.now_ms)
-    if finding is None and proved and target.fleet_run >= target.policy.suspect_run:
-        finding = suspicion.finding(target, proved)
-    by_share = False
-    if finding is None:
-        finding = ev.rate_rule(target)
-        by_share = finding is not None
-    if finding is None:
-        return
-    quorum = ev.quorum(target, ctx.now_ms, failed_probes=proved, by_share=by_share)
-    if quorum.met and not _unconfirmed(ctx, target, quorum):
-        condemn(ctx, target, Trigger.CONDEMN, finding, quorum)
+    for finding, by_share, easily in _grounds(target, ctx.now_ms):
+        quorum = ev.quorum(target, ctx.now_ms, failed_probes=proved, by_share=by_share, easily=easily)
+        if quorum.met and not _unconfirmed(ctx, target, quorum):
+            condemn(ctx, target, Trigger.CONDEMN, finding, quorum)
+            return
+
+
+def _grounds(target: TargetRec, now_ms: int) -> Iterator[tuple[Finding, bool, bool]]:
+    """What may condemn, with how to tell a bad worker: by its share of faults; by one attempt alone."""
+    finding = ev.run_rule(target, now_ms)
+    if finding is not None:
+        yield finding, False, False
+    finding = ev.waited_rule(target, now_ms)
+    if finding is not None:
+        yield finding, False, True
+    if suspicion.adds_up(target):
+        yield suspicion.finding(target), False, True
+    finding = ev.rate_rule(target)
+    if finding is not None:
+        yield finding, True, False
 
 
 def degrade(ctx: Context, target: TargetRec) -> None:

@@ -15,7 +15,7 @@ from supervisor.wire.messages import ProbeResult, Report
 from supervisor.wire.vocabulary import FaultKind
 from tests.simulation.link import ModelLink
 from tests.simulation.world import BEGIN_MS, Clock, Fate, Provider
-from worker.guard.routing import DEFAULT_LATENCY_BUDGET_MS
+from worker.guard.routing import DEFAULT_LATENCY_BUDGET_MS, LATE_FOR_S
 from worker.guard.timing import HedgeBudget
 from worker.link.api import TargetSpec, Use
 
@@ -26,13 +26,14 @@ _USE = Use()
 class Attempt:
     """One request of one turn. Every callback that comes after its end does nothing."""
 
-    __slots__ = ("at", "ended", "heard", "key", "target", "turn")
+    __slots__ = ("at", "ended", "heard", "hedge_ms", "key", "target", "turn")
 
-    def __init__(self, key: int, target: str, turn: Turn, at: float) -> None:
+    def __init__(self, key: int, target: str, turn: Turn, at: float, hedge_ms: int) -> None:
         self.key = key
         self.target = target
         self.turn = turn
         self.at = at
+        self.hedge_ms = hedge_ms
         self.heard = False
         self.ended = False
 
@@ -80,6 +81,7 @@ class Worker:
         self.link = ModelLink(name, clock, list(providers), sessions, rng, send, self._probe)
         self.link.core.listen(lambda _: self.clock.after(0.0, self._check))
         self.router = Router([TargetSpec(target, order, "k1") for order, target in enumerate(providers)])
+        self.late: dict[tuple[str, str], float] = {}  # when a target last kept a session waiting in vain
         self.broken: set[str] = set()
         self.waiting: dict[int, Attempt] = {}
         self.n = 0
@@ -136,13 +138,13 @@ class Worker:
         if not hedge:
             self.hedges[turn.session].attempt()
         self.n += 1
-        attempt = Attempt(self.n, target, turn, clock.now)
+        snapshot = self.link.core.rules.by_target[target].snapshot
+        attempt = Attempt(self.n, target, turn, clock.now, snapshot.hedge_ms)
         turn.attempts += 1
         turn.tried.setdefault(target, Tried()).attempts += 1
         turn.running.append(attempt)
         self.waiting[attempt.key] = attempt
         self.link.started(attempt.key, target)
-        snapshot = self.link.core.rules.by_target[target].snapshot
         fate = self._fate(target)
         if fate.first_ms is not None:
             clock.after(fate.first_ms, self._first, attempt)
@@ -158,8 +160,11 @@ class Worker:
             return
         turn.hedged = True
         target = self._untried(turn)
-        late = self.clock.now - turn.begun >= DEFAULT_LATENCY_BUDGET_MS
-        if target is not None and not late and self.hedges[turn.session].take(self.link.mono()):
+        if target is None or self.clock.now - turn.begun >= DEFAULT_LATENCY_BUDGET_MS:
+            return
+        now = self.link.mono()
+        late = now - self.late.get((turn.session, attempt.target), float("-inf")) < LATE_FOR_S
+        if late or self.hedges[turn.session].take(now):
             self._ask(turn, target, hedge=True)
 
     def _fate(self, target: str, *, short: bool = False) -> Fate:
@@ -174,6 +179,7 @@ class Worker:
             return
         attempt.heard = True
         turn = attempt.turn
+        self.late.pop((turn.session, attempt.target), None)
         self._no_longer_waits(attempt)
         self.link.core.first_output(attempt.key, int(self.clock.now - attempt.at))
         self.waits.append(self.clock.now - turn.begun)
@@ -209,6 +215,8 @@ class Worker:
         self.link.core.abandoned(attempt.key)
 
     def _no_longer_waits(self, attempt: Attempt) -> None:
+        if not attempt.heard and attempt.hedge_ms and self.clock.now - attempt.at >= attempt.hedge_ms:
+            self.late[attempt.turn.session, attempt.target] = self.link.mono()
         if self.waiting.pop(attempt.key, None) is not None:
             attempt.turn.running.remove(attempt)
 

@@ -195,6 +195,8 @@ class EngineMachine(RuleBasedStateMachine):
             assert target.in_flight == sum(p.in_flight for p in target.workers.values())
             assert target.overdue == sum(p.overdue for p in target.workers.values())
             assert 0 <= target.overdue_run <= target.overdue
+            assert 0 <= target.waited_run <= target.fleet_run
+            assert target.late_run >= 0
             assert target.run >= 0
         assert self.rig.state.sessions == sum(w.sessions for w in self.rig.state.workers.values())
 

@@ -21,7 +21,7 @@ from tests.support.engine_kit import ONE, TWO, Rig, busy, spread
 
 def test_panic_admits_all_in_order_of_evidence_without_retries() -> None:
     rig = Rig()
-    busy(rig, 5, 2)
+    busy(rig, 5, 5)
     rig.condemn(ONE)
     rig.condemn(TWO)
     assert rig.told[ONE].panic
