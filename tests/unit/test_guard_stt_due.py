@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.guard.stt_due import Act, Due, Picture, Style, due
+from worker.guard.stt_due import Act, Due, Pace, Picture, Style, due
 from worker.guard.stt_state import COMPLAIN_EVERY_S, Outage, Utterance
 from worker.guard.stt_tape import PRE_ROLL_S, Meter, Tape
 
@@ -41,7 +41,17 @@ def picture(**fields: object) -> Picture:
         ({"asked": True, "late_mono": 99.9, "speech_s": 0.3}, Act.NOTHING),
         ({"asked": True, "late_mono": 99.9, "style": Style.REQUEST}, Act.LATE),
         ({"asked": True, "answered": True, "last_event_mono": 99.0}, Act.NOTHING),
-        ({"asked": True, "answered": True, "words": True, "last_event_mono": 96.9}, Act.STALLED),
+        ({"asked": True, "answered": True, "last_event_mono": 98.1}, Act.STALLED),
+        ({"asked": True, "answered": True, "words": True, "last_event_mono": 99.1}, Act.NOTHING),
+        ({"asked": True, "answered": True, "words": True, "last_event_mono": 98.9}, Act.STALLED),
+        (
+            {"asked": True, "answered": True, "words": True, "last_event_mono": 98.9, "style": Style.FINAL},
+            Act.NOTHING,
+        ),
+        (
+            {"asked": True, "answered": True, "words": True, "last_event_mono": 98.4, "last_loud_mono": 98.6},
+            Act.NOTHING,
+        ),
         (
             {"asked": True, "answered": True, "words": True, "last_event_mono": 96.0, "last_loud_mono": 96.5},
             Act.LEAVE,
@@ -52,6 +62,19 @@ def picture(**fields: object) -> Picture:
 )
 def test_what_is_owed(fields: dict[str, object], act: Act) -> None:
     assert due(picture(**fields)).act is act
+
+
+def test_a_slow_recogniser_is_given_its_time() -> None:
+    pace = Pace()
+    speaking = {"asked": True, "answered": True, "words": True, "last_event_mono": 98.5, "pace": pace}
+    assert due(picture(**speaking)).act is Act.STALLED
+    pace.pauses.append(0.9)
+    assert due(picture(**speaking)).act is Act.NOTHING
+    waiting = speaking | {"last_event_mono": 98.3, "last_loud_mono": 98.4}
+    assert due(picture(**waiting)).act is Act.LEAVE
+    pace.waits.append(1.4)
+    assert due(picture(**waiting)).act is Act.NOTHING
+    assert due(picture(**waiting, stall_s=1.2)).act is Act.LEAVE, "the deadline is a limit"
 
 
 @given(

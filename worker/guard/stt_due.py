@@ -6,11 +6,14 @@ Rules of this module:
    beginning of the speech; one that answers at the end owes it from the end.
 3. One that answered and then falls silent while the caller goes on has stalled. When the caller has stopped as
    well it may be right to wait for the rest of a sentence, but the caller cannot: it is left without blame.
+4. How long is too long (`Pace`): twice its longest pause in this call's speech so far, or one and a half times its
+   longest wait for a final transcript; at least what every service keeps, at most the stall deadline.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -18,6 +21,12 @@ BEGIN_SPEECH_S: Final = 0.2
 """Loud sound after which an utterance has begun, as far as the attempt's clock is concerned."""
 SURE_SPEECH_S: Final = 0.5
 """Loud sound that a recogniser must have noticed."""
+PAUSE_S: Final = 1.0
+"""Between interim transcripts of somebody who goes on speaking; services send several a second."""
+FINAL_S: Final = 1.5
+"""From the last sound to the final transcript: services need 0.1 to 0.8 s, and more for what seems unfinished."""
+WORDLESS_S: Final = 1.8
+"""From a start of speech to the first words."""
 QUIET_S: Final = 1.0
 """Silence after which sound too short for an answer is forgotten."""
 
@@ -48,6 +57,22 @@ class Due(NamedTuple):
     wait_s: float | None = None
 
 
+@dataclass(slots=True)
+class Pace:
+    """How the recogniser that listens has answered in this call: its last pauses and waits, in seconds."""
+
+    pauses: deque[float] = field(default_factory=lambda: deque(maxlen=20))
+    waits: deque[float] = field(default_factory=lambda: deque(maxlen=10))
+
+    def pause_s(self, stall_s: float) -> float:
+        """Silence that is too long while the caller goes on."""
+        return min(stall_s, max(PAUSE_S, 2.0 * max(self.pauses, default=0.0)))
+
+    def final_s(self, stall_s: float) -> float:
+        """Silence that is too long after the caller's last sound."""
+        return min(stall_s, max(FINAL_S, 1.5 * max(self.waits, default=0.0)))
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """Everything that matters. Times are CLOCK_MONOTONIC seconds, 0.0: never.
@@ -67,6 +92,7 @@ class Picture:
     last_event_mono: float = 0.0
     late_mono: float = 0.0
     stall_s: float = 3.0
+    pace: Pace = field(default_factory=Pace)
 
 
 def due(p: Picture) -> Due:
@@ -106,11 +132,12 @@ def _after_answer(p: Picture) -> Due:
         return Due(Act.NOTHING)
     silent_s = p.now_mono - p.last_event_mono
     went_on_s = p.last_loud_mono - p.last_event_mono
-    if p.style is Style.INTERIM and went_on_s >= 0.8 * p.stall_s and silent_s >= p.stall_s:
+    pause_s = p.pace.pause_s(p.stall_s) if p.words else min(p.stall_s, WORDLESS_S)
+    if p.style is Style.INTERIM and went_on_s >= 0.8 * pause_s and silent_s >= pause_s:
         return Due(Act.STALLED)
-    left_s = max(p.last_loud_mono, p.last_event_mono) + p.stall_s - p.now_mono
+    left_s = max(p.last_loud_mono, p.last_event_mono) + p.pace.final_s(p.stall_s) - p.now_mono
     if left_s <= 0:
         return Due(Act.LEAVE if p.words else Act.STALLED)
     if went_on_s > 0:
-        left_s = min(left_s, max(p.stall_s - silent_s, 0.05))
+        left_s = min(left_s, max(pause_s - silent_s, 0.05))
     return Due(Act.NOTHING, left_s)

@@ -242,6 +242,8 @@ class Listening:
         return self._attempt.phase if self._attempt is not None else Phase.CONNECT
 
     def _on_event(self, now: Ear, event: EarEvent) -> None:
+        if self._attempt is not None and self._attempt.heard:
+            now.pace.pauses.append(self.tape.last_loud_mono - self._said.last_event_mono)
         self._said.last_event_mono = self._clock()
         if isinstance(event, Asked):
             self._begin(now.child).connected()
@@ -275,8 +277,8 @@ class Listening:
             self._give(now, event)  # interim and preflight transcripts, usage
 
     def _understood(self, now: Ear, event: stt.SpeechEvent) -> None:
-        held_ms = int(self.tape.held_s * 1000)
-        self._begin(now.child).succeeded(Use(audio_ms=held_ms))
+        now.pace.waits.append(self._clock() - self.tape.last_loud_mono)
+        self._begin(now.child).succeeded(Use(audio_ms=int(self.tape.held_s * 1000)))
         self._attempt = None
         self._turn = None
         self._outage = Outage()
@@ -357,6 +359,7 @@ class Listening:
             last_event_mono=self._said.last_event_mono,
             late_mono=attempt.deadline_mono if attempt is not None else 0.0,
             stall_s=attempt.stall_s if attempt is not None else 0.0,
+            pace=now.pace,
         )
 
     def _leave_on_verdict(self, now: Ear) -> bool:

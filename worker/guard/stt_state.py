@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from livekit.agents import stt, vad
@@ -12,6 +12,7 @@ from supervisor.wire.vocabulary import FaultKind, Phase
 from worker.guard.faults import Fault
 from worker.guard.names import Child
 from worker.guard.routing import Guard
+from worker.guard.stt_due import Pace
 from worker.guard.stt_ear import AnySTT, EarStream
 
 SttChild = Child[AnySTT]
@@ -125,3 +126,4 @@ class Ear:
 
     child: SttChild
     stream: EarStream
+    pace: Pace = field(default_factory=Pace)
