@@ -32,25 +32,33 @@ async def test_a_leader_that_was_frozen_is_fenced_when_it_wakes(
         await wait_until(
             lambda: all(_says(r, "supervisor.start") for r in replicas.values()), "both run", START_S
         )
-        old = await wait_until(lambda: leader(redis_client, keys), "one of them leads", START_S)
-        new = "two" if old == "one" else "one"
+        await wait_until(lambda: leader(redis_client, keys), "one of them leads", START_S)
         worker = RawWorker(redis_client, keys)
         worker.ok()
         worker.ok(OTHER)
         await worker.register()
         await worker.send()
-        await wait_until(lambda: snapshot(redis_client, keys, OTHER), "targets are known", 10)
+        await wait_until(lambda: snapshot(redis_client, keys, OTHER), "targets are known", 20)
 
+        async def reigns() -> str:
+            # On a busy machine the first one's lease may be over before it has taken over.
+            for name in replicas:
+                if await leads(redis_client, keys, name):
+                    return name
+            return ""
+
+        old = await wait_until(reigns, "one of them has taken over", 20)
+        new = "two" if old == "one" else "one"
         replicas[old].signal(signal.SIGSTOP)
-        await wait_until(lambda: leads(redis_client, keys, new), "the other leads", 15)
+        await wait_until(lambda: leads(redis_client, keys, new), "the other leads", 30)
         # What the new leader is told, and how it sees the world, is what counts from here on.
-        done = await ask(redis_client, keys, "override.set", 10, scope=TARGET, state="forced_unhealthy",
+        done = await ask(redis_client, keys, "override.set", 20, scope=TARGET, state="forced_unhealthy",
                          reason="told to the new leader", ttl_s=600)  # fmt: skip
         assert done.status == 200
         after = await snapshot(redis_client, keys)
         assert after is not None
         replicas[old].signal(signal.SIGCONT)
-        await wait_until(lambda: _says(replicas[old], "leader.fenced"), "the old one gives way", 15)
+        await wait_until(lambda: _says(replicas[old], "leader.fenced"), "the old one gives way", 30)
         # It had its chance: a few more of the new leader's rounds, then nothing of the old one's may be seen.
         first = await view(redis_client, keys)
         assert first is not None
@@ -59,14 +67,14 @@ async def test_a_leader_that_was_frozen_is_fenced_when_it_wakes(
             picture = await view(redis_client, keys)
             return picture is not None and picture.at_ms > first.at_ms + 1_500
 
-        await wait_until(later, "the new leader leads on", 15)
+        await wait_until(later, "the new leader leads on", 30)
         now = await snapshot(redis_client, keys)
         assert now is not None
         assert (now.epoch, now.override, now.admit) == (after.epoch, after.override, 0.0)
         assert now.revision >= after.revision
         assert await leads(redis_client, keys, new)
         changes = [e.after for e in await events(redis_client, keys, "leader")]
-        assert changes == [old, new]
+        assert changes[-2:] == [old, new]
         assert "Traceback" not in replicas[old].output() + replicas[new].output()
 
 
