@@ -93,7 +93,6 @@ async def test_first_recogniser_listens(rig: Rig, caller: Caller) -> None:
 )
 async def test_dead_from_the_beginning(rig: Rig, fault: str, fields: dict[str, Any], kind: str) -> None:
     if fault in ("hang", "silent", "slow"):
-        if fault in ("hang", "silent", "slow"):
         rig.impatient()
     rig.sim.set_fault("stt", "cartesia", fault, **fields)
     async with rig.stt.stream() as stream:
