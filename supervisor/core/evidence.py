@@ -168,12 +168,16 @@ def waited_rule(target: TargetRec, now_ms: int) -> Finding | None:
 
 
 def rate_rule(target: TargetRec) -> Finding | None:
-    """Most of what finished in the last 10 s failed, beyond chance."""
+    """Most of what finished in the last 10 s failed, beyond chance. What is under way and not late may yet end well:
+
+    errors come sooner than answers end, so that the first that finish in a fleet just started are mostly errors.
+    """
     policy = target.policy
     counts = target.w10.sums(target.totals, target.clean)
     if counts.finished < policy.rate_finished:
         return None
-    bound = wilson_lower(counts.faults, counts.finished, policy.z)
+    under_way = max(0, target.in_flight - target.overdue)
+    bound = wilson_lower(counts.faults, counts.finished + under_way, policy.z)
     if bound < policy.rate_bound:
         return None
     numbers: Evidence = {"faults": counts.faults, "finished": counts.finished, "bound": round(bound, 3)}

@@ -93,6 +93,8 @@ def adds_up(target: TargetRec) -> bool:
     doubt = target.suspicion
     if doubt is None or not doubt.failed or not target.fleet_run:
         return False
+    if _noisy(target) and len(doubt.failed) < _probes(target):
+        return False  # runs come by themselves there, and one probe in so many fails by itself
     return target.fleet_run + len(doubt.failed) >= _sum(target)
 
 

@@ -112,6 +112,37 @@ def test_most_of_what_finishes_failing_condemns_without_a_run() -> None:
     assert rig.target().v.rule in ("rate", "run")
 
 
+def test_answers_under_way_are_not_yet_failures() -> None:
+    """Errors come sooner than answers end: what a fleet just started sees first is no share of anything."""
+    rig = Rig(workers=1)
+    counters = rig.counters["w0", ONE]
+    for _ in range(5):
+        counters.started += 1
+        counters.in_flight += 1
+        counters.first += 1
+        rig.fail("w0", n=1)
+        rig.answer(None)
+    assert rig.target().totals.faults == 5
+    assert rig.target().totals.ok == 0
+    assert rig.state_of() is State.HEALTHY
+
+
+def test_where_much_fails_by_itself_no_probe_is_saved() -> None:
+    rig = Rig()
+    for _ in range(10):  # one in ten fails
+        for worker in rig.sessions:
+            rig.ok(worker, n=2)
+            rig.fail(worker, n=1 if worker == "w0" else 0)
+        rig.wait(1.0, probes=True)
+    busy(rig, 12, 1)  # a suspicion comes at most every ten seconds
+    for i in range(6):
+        rig.fail(f"w{i % 3}")
+    assert rig.state_of() is State.HEALTHY
+    order = rig.probes.pop()
+    rig.send(ProbeEnded(ProbeResult(order.worker, order.id, ONE, FaultKind.SERVER)))
+    assert rig.state_of() is State.HEALTHY
+
+
 def test_overdue_attempts_condemn_before_they_fail() -> None:
     rig = Rig()
     for i in range(8):
