@@ -103,7 +103,9 @@ class WorkerSettings(BaseSettings):
     latency_budget_ms: int = Field(
         2500, ge=200, le=60_000, description="How long a turn may retry and hedge before its first output."
     )
-    hedge: bool = Field(True, description="Ask a second model or voice when the first is later than its own p95.")
+    hedge: bool = Field(
+        True, description="Ask a second model or voice when the first is later than its own p95."
+    )
     continue_answers: bool = Field(True, description="Let the next model go on where an answer was cut.")
 
     log_format: str = Field("auto", description="auto, console or json")
