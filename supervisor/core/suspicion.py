@@ -77,6 +77,9 @@ def advance(ctx: Context, target: TargetRec) -> None:
 
 def needed(target: TargetRec) -> int:
     """Probes that must all fail. Where a request in thirty fails anyway two say little."""
+    doubt = target.suspicion
+    if doubt is not None and doubt.fp is not None:
+        return _probes(target)  # a key is in doubt, not a run
     return max(_probes(target), _sum(target) - max(1, target.fleet_run))
 
 
