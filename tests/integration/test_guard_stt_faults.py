@@ -126,6 +126,18 @@ async def test_dying_after_some_words_loses_none(rig: Rig, caller: Caller, fault
         await caller.understood(f"{FIRST} {SECOND}")
 
 
+async def test_a_recogniser_that_used_to_answer_soon_is_not_waited_for_long(rig: Rig, caller: Caller) -> None:
+    caller.say(FIRST)
+    await caller.understood(FIRST)
+    await wait_until(lambda: caller.count(Kind.END_OF_SPEECH) == 1, "the end of speech")
+    rig.link.deadlines(CARTESIA, first_output_ms=60_000, stall_ms=60_000)
+    rig.sim.set_fault("stt", "cartesia", "hang")
+    caller.say(SECOND)
+    await caller.understood(f"{FIRST} {SECOND}")
+    # Nobody is blamed yet, but what was given up while late is evidence of a hang.
+    assert rig.link.ends() == [(CARTESIA, "ok"), (CARTESIA, "abandoned"), (GROQ, "ok")]
+
+
 async def test_cut_between_utterances(rig: Rig, caller: Caller) -> None:
     caller.say(FIRST)
     await caller.understood(FIRST)

@@ -77,6 +77,20 @@ def test_a_slow_recogniser_is_given_its_time() -> None:
     assert due(picture(**waiting, stall_s=1.2)).act is Act.LEAVE, "the deadline is a limit"
 
 
+def test_a_recogniser_that_usually_answers_soon_is_left_before_its_deadline() -> None:
+    pace = Pace()
+    silent = {"asked": True, "begun_mono": 98.7, "late_mono": 101.7, "pace": pace}
+    assert due(picture(**silent)).act is Act.NOTHING, "nothing is known of it"
+    pace.firsts.append(0.4)
+    assert due(picture(**silent)).act is Act.LEAVE
+    assert due(picture(**silent, style=Style.FINAL)).act is Act.NOTHING, "it answers at the end"
+    assert due(picture(**silent, speech_s=0.3)).act is Act.NOTHING, "maybe a cough"
+    pace.firsts.append(0.8)
+    found = due(picture(**silent))
+    assert (found.act, found.wait_s) == (Act.NOTHING, pytest.approx(0.3))
+    assert due(picture(**silent | {"late_mono": 99.9})).act is Act.LATE
+
+
 @given(
     st.builds(
         picture,

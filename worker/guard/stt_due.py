@@ -7,7 +7,8 @@ Rules of this module:
 3. One that answered and then falls silent while the caller goes on has stalled. When the caller has stopped as
    well it may be right to wait for the rest of a sentence, but the caller cannot: it is left without blame.
 4. How long is too long (`Pace`): twice its longest pause in this call's speech so far, or one and a half times its
-   longest wait for a final transcript; at least what every service keeps, at most the stall deadline.
+   longest wait for a final transcript; at least what every service keeps, at most the stall deadline. Likewise one
+   that has answered in this call is left, without blame, when it takes twice its longest time to a first event.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ SURE_SPEECH_S: Final = 0.5
 """Loud sound that a recogniser must have noticed."""
 PAUSE_S: Final = 1.0
 """Between interim transcripts of somebody who goes on speaking; services send several a second."""
+FIRST_S: Final = 1.2
+"""From the beginning of speech to the first event."""
 FINAL_S: Final = 1.5
 """From the last sound to the final transcript: services need 0.1 to 0.8 s, and more for what seems unfinished."""
 WORDLESS_S: Final = 1.8
@@ -61,8 +64,13 @@ class Due(NamedTuple):
 class Pace:
     """How the recogniser that listens has answered in this call: its last pauses and waits, in seconds."""
 
+    firsts: deque[float] = field(default_factory=lambda: deque(maxlen=10))
     pauses: deque[float] = field(default_factory=lambda: deque(maxlen=20))
     waits: deque[float] = field(default_factory=lambda: deque(maxlen=10))
+
+    def first_s(self) -> float | None:
+        """Time to the first event that is too long; None: nothing is known of it yet."""
+        return max(FIRST_S, 2.0 * max(self.firsts)) if self.firsts else None
 
     def pause_s(self, stall_s: float) -> float:
         """Silence that is too long while the caller goes on."""
@@ -78,7 +86,8 @@ class Picture:
     """Everything that matters. Times are CLOCK_MONOTONIC seconds, 0.0: never.
 
     speech_s: loud sound nobody answered for. sure: a VAD (if there is one) takes it for speech. asked: an attempt
-    is going on; answered: it has given some output; words: with words in it. late_mono: its first output is due.
+    is going on; answered: it has given some output; words: with words in it. begun_mono: since when it is waited
+    for; late_mono: its first output is due.
     """
 
     now_mono: float
@@ -90,6 +99,7 @@ class Picture:
     answered: bool = False
     words: bool = False
     last_event_mono: float = 0.0
+    begun_mono: float = 0.0
     late_mono: float = 0.0
     stall_s: float = 3.0
     pace: Pace = field(default_factory=Pace)
@@ -103,7 +113,7 @@ def due(p: Picture) -> Due:
         return _not_begun(p)
     if p.answered:
         return _after_answer(p)
-    return _noise(p) if p.speech_s < SURE_SPEECH_S else _late(p)
+    return _noise(p) if p.speech_s < SURE_SPEECH_S else _first(p)
 
 
 def _not_begun(p: Picture) -> Due:
@@ -120,6 +130,16 @@ def _noise(p: Picture) -> Due:
         return Due(Act.NOTHING)
     left_s = p.last_loud_mono + QUIET_S - p.now_mono
     return Due(Act.NOTHING, left_s) if left_s > 0 else Due(Act.FORGET)
+
+
+def _first(p: Picture) -> Due:
+    late, first_s = _late(p), p.pace.first_s()
+    if late.act is Act.LATE or p.style is not Style.INTERIM or first_s is None:
+        return late
+    left_s = p.begun_mono + first_s - p.now_mono
+    if left_s <= 0:
+        return Due(Act.LEAVE)
+    return Due(Act.NOTHING, min(left_s, late.wait_s or left_s))
 
 
 def _late(p: Picture) -> Due:

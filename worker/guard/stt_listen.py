@@ -255,7 +255,7 @@ class Listening:
             return
         if now.stream.style is not Style.REQUEST and event.type in _BY_THE_SERVICE:
             # (A local VAD's start of speech says nothing about the service.)
-            self._begin(now.child).first_output()
+            now.answered(self._begin(now.child))
         self._on_speech(now, event)
 
     def _on_speech(self, now: Ear, event: stt.SpeechEvent) -> None:
@@ -357,6 +357,7 @@ class Listening:
             answered=attempt is not None and attempt.heard,
             words=self._said.words,
             last_event_mono=self._said.last_event_mono,
+            begun_mono=attempt.started_mono if attempt is not None else 0.0,
             late_mono=attempt.deadline_mono if attempt is not None else 0.0,
             stall_s=attempt.stall_s if attempt is not None else 0.0,
             pace=now.pace,

@@ -9,6 +9,7 @@ from livekit.agents import stt, vad
 from livekit.agents.types import NotGivenOr
 
 from supervisor.wire.vocabulary import FaultKind, Phase
+from worker.guard.attempt import Attempt
 from worker.guard.faults import Fault
 from worker.guard.names import Child
 from worker.guard.routing import Guard
@@ -127,3 +128,9 @@ class Ear:
     child: SttChild
     stream: EarStream
     pace: Pace = field(default_factory=Pace)
+
+    def answered(self, attempt: Attempt[AnySTT]) -> None:
+        """It gave an event of its own."""
+        if not attempt.heard:
+            attempt.first_output()
+            self.pace.firsts.append(attempt.waited_ms / 1000)
