@@ -92,6 +92,8 @@ class _Variant:
         self._plan, self._variant, self._set, self._say, self._result = plan, variant, set_, say, result
         self._record = set_.folder / "callers.jsonl"
         self._waves = 0
+        self._seen: list[Line] = []
+        self._read_to = 0
 
     async def run(self) -> None:
         outages: list[Outage] = []
@@ -172,10 +174,14 @@ class _Variant:
             await asyncio.sleep(0.5)
 
     def _lines(self) -> list[Line]:
-        if not self._record.exists():
-            return []
-        whole, _, _ = self._record.read_text().rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()]
+        """All whole lines so far; only what is new is read."""
+        if self._record.exists():
+            with self._record.open("rb") as file:
+                file.seek(self._read_to)
+                whole, newline, _ = file.read().rpartition(b"\n")
+            self._read_to += len(whole) + len(newline)
+            self._seen += [json.loads(line) for line in whole.splitlines()]
+        return self._seen
 
 
 def in_words(row: Mapping[str, Any]) -> str:
