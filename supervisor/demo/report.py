@@ -93,7 +93,9 @@ def _picture(timeline: Mapping[str, Any]) -> str:
     height = _LANE * len(lanes) + 20
 
     def bar(kind: str, start_s: float, length_s: float, lane: int, label: str) -> str:
-        x, width = _LABEL + max(0.0, start_s - begin) * scale, max(0.5, length_s * scale)
+        end_s = start_s + length_s
+        start_s = max(start_s, begin)  # what began before the picture is cut at its edge
+        x, width = _LABEL + (start_s - begin) * scale, max(0.5, (end_s - start_s) * scale)
         return (
             f'<rect class="{kind}" x="{x:.1f}" y="{18 + lane * _LANE}" width="{width:.1f}" height="{_LANE - 4}">'
             f"<title>{escape(label)}</title></rect>"
