@@ -128,16 +128,16 @@ def run_rule(target: TargetRec, now_ms: int) -> Finding | None:
     run, needed = target.fleet_run, run_needed(target, now_ms)
     if run < needed:
         return None
-    numbers: Evidence = {
-        "run": run,
-        "needed": needed,
-        "overdue": target.overdue_run,
-        "attempts_per_s": round(attempts_per_s(target, now_ms), 2),
-    }
+    numbers = _numbers_of_a_run(target, run, needed, now_ms)
     waiting = f", {target.overdue_run} of them still waiting" if target.overdue_run else ""
     return Finding(
         "run", f"{run} attempts in a row failed{waiting}, none completed between (limit {needed})", numbers
     )
+
+
+def _numbers_of_a_run(target: TargetRec, run: int, needed: int, now_ms: int) -> Evidence:
+    rate = round(attempts_per_s(target, now_ms), 2)
+    return {"run": run, "needed": needed, "overdue": target.overdue_run, "attempts_per_s": rate}
 
 
 def waited_needed(target: TargetRec, now_ms: int) -> int:
@@ -157,12 +157,7 @@ def waited_rule(target: TargetRec, now_ms: int) -> Finding | None:
     waited, needed = target.waited_run, waited_needed(target, now_ms)
     if waited < needed:
         return None
-    numbers: Evidence = {
-        "run": waited,
-        "needed": needed,
-        "overdue": target.overdue_run,
-        "attempts_per_s": round(attempts_per_s(target, now_ms), 2),
-    }
+    numbers = _numbers_of_a_run(target, waited, needed, now_ms)
     words = f"{waited} attempts in a row waited too long, no first output anywhere between (limit {needed})"
     return Finding("run", words, numbers)
 

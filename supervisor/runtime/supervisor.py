@@ -168,6 +168,7 @@ def _signals(stopping: asyncio.Event) -> Generator[None]:
     loop = asyncio.get_running_loop()
     taken: list[signal.Signals] = []
     for number in (signal.SIGTERM, signal.SIGINT):
+        # Windows has none, and a thread that is not the main one may not take them.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(number, stopping.set)
             taken.append(number)

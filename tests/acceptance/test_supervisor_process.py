@@ -248,7 +248,7 @@ from supervisor.runtime.tasks import end
 from supervisor.store.embedded import EmbeddedRedis
 server = EmbeddedRedis().start()
 print(server.url, server.pid, flush=True)
-time.sleep(60)
+time.sleep(60)  # the test kills it long before
 """
 
 
