@@ -33,8 +33,11 @@ FAULTS: dict[str, dict[str, Any]] = {
     "silent": {"fault": "silent"},
     "empty": {"fault": "empty"},
     "refuse": {"fault": "refuse"},
-    "dead": {"fault": "status", "status": 500},  # both providers of the role
+    "dead": {"fault": "status", "status": 500},
+    "dead-hang": {"fault": "hang"},
 }
+# Faults that befall both providers of the role; the others only its first one.
+OF_BOTH = {"dead", "dead-hang"}
 # What a role cannot do: an LLM has no silence, a recogniser no empty audio.
 NOT_FOR = {"llm": {"silent"}, "stt": {"empty"}, "tts": set[str]()}
 START_TIMEOUT_S = 150.0
@@ -112,7 +115,7 @@ class _Variant:
         first = self._waves == 0
         workers = await self._start()
         await asyncio.sleep(self._plan.baseline_s if first else self._plan.healthy_s)
-        providers = PROVIDERS[role] if fault == "dead" else PROVIDERS[role][:1]
+        providers = PROVIDERS[role] if fault in OF_BOTH else PROVIDERS[role][:1]
         for provider in providers:
             await self._set.set_fault(role, provider, None, FAULTS[fault])
         from_ms = _now_ms()
