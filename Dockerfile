@@ -70,7 +70,7 @@ CMD ["serve"]
 FROM runtime AS worker
 COPY --from=worker-env /opt/app /opt/app
 # The agent server's own health page.
-ENV WORKER_HEALTH_PORT=8081
+ENV WORKER_HEALTH_HOST=0.0.0.0 WORKER_HEALTH_PORT=8081
 USER app
 EXPOSE 8081
 HEALTHCHECK --interval=10s --timeout=8s --start-period=60s --retries=4 \

@@ -64,7 +64,8 @@ class WorkerSettings(BaseSettings):
     livekit_api_secret: SecretStr | None = Field(None, validation_alias="LIVEKIT_API_SECRET")
     agent_name: str = Field("", description="Name for explicit dispatch; empty: every new room.")
     agent: str = Field(
-        "", description="Your own entrypoint, `pkg.module:entrypoint`; empty: the shipped one."
+        "",
+        description="Your agent: `pkg.module:server` (AgentServer) or `pkg.module:entrypoint`; else the shipped one.",
     )
     guard: bool = Field(True, description="Put every session of the agent under guard.")
     instructions: str = Field(
@@ -114,7 +115,7 @@ class WorkerSettings(BaseSettings):
     health_port: int = Field(8081, ge=0, le=65535, description="Port of the health endpoint; 0: a free one.")
     drain_timeout_s: int = Field(3600, ge=1, le=86_400, description="How long calls may go on after SIGTERM.")
     max_calls: int = Field(0, ge=0, le=1000, description="Calls at once in this container; 0: by load.")
-    error_audio: str = Field("", description="Sound file for when the voice is gone; empty: the shipped one.")
+    error_audio: str = Field("", description="Sound file for when the voice is gone; else the shipped one.")
     audio_cache_dir: str = Field(
         "", description="Where apologies in the agent's own voice are kept; empty: the user's cache folder."
     )
@@ -172,7 +173,7 @@ class WorkerSettings(BaseSettings):
     @classmethod
     def _agent(cls, value: str) -> str:
         if value and not re.fullmatch(r"[\w.]+:[\w.]+", value):
-            raise ValueError("must be written pkg.module:entrypoint")
+            raise ValueError("must be written pkg.module:server or pkg.module:entrypoint")
         return value
 
     @field_validator("turn_detection")

@@ -15,9 +15,9 @@ def serve(
         str, typer.Option(help="address to listen on (SUPERVISOR_HOST)", show_default=False)
     ] = "",
     port: Annotated[
-        int,
-        typer.Option(min=-1, max=65535, help="port; 0: any free one (SUPERVISOR_PORT)", show_default=False),
-    ] = -1,
+        int | None,
+        typer.Option(min=0, max=65535, help="port; 0: any free one (SUPERVISOR_PORT)", show_default=False),
+    ] = None,
     fleet: Annotated[str, typer.Option(help="which fleet (SUPERVISOR_FLEET)", show_default=False)] = "",
 ) -> None:
     """Run a supervisor: leader or standby, REST, pages, metrics. Settings come from the environment.
@@ -31,7 +31,7 @@ def serve(
     given: dict[str, object] = {}
     if host:
         given["host"] = host
-    if port >= 0:
+    if port is not None:
         given["port"] = port
     if fleet:
         given["fleet"] = fleet

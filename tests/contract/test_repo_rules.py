@@ -24,7 +24,7 @@ CODE_SUFFIXES = {".py", ".lua", ".js", ".css", ".html"}
 FORBIDDEN = [
     re.compile(pattern)
     for pattern in (
-        r"/w[o]rk/(main|shared|\.library)",
+        r"(?<![\w.])/w[o]rk(space)?/\w",
         r"/r[o]ot/[.\w]",
         r"/h[o]me/\w+/",
         r"/U[s]ers/\w+/",

@@ -51,7 +51,11 @@ def test_empty_variables_are_unset_ones(monkeypatch: pytest.MonkeyPatch) -> None
         ("WORKER_CARTESIA_BASE_URL", "https://u:p@x", "WORKER_CARTESIA_BASE_URL: must not hold a user"),
         ("WORKER_LATENCY_BUDGET_MS", "soon", "WORKER_LATENCY_BUDGET_MS: "),
         ("WORKER_LOG_LEVEL", "loud", "WORKER_LOG_LEVEL: must be one of"),
-        ("WORKER_AGENT", "no colon", "WORKER_AGENT: must be written pkg.module:entrypoint"),
+        (
+            "WORKER_AGENT",
+            "no colon",
+            "WORKER_AGENT: must be written pkg.module:server or pkg.module:entrypoint",
+        ),
         ("LIVEKIT_URL", "x", "LIVEKIT_URL: must be a ws://"),
         ("WORKER_GROQ_BASEURL", "http://x", "did you mean WORKER_GROQ_BASE_URL?"),
     ],

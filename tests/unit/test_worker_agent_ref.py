@@ -54,8 +54,8 @@ def test_an_agent_server_is_found_with_its_name(folder: str) -> None:
         (":nothing", "has no 'nothing'"),
         (":not_async", "must be an async function"),
         (":bare", "has no @rtc_session"),
-        ("", "pkg.module:entrypoint"),
-        (":", "pkg.module:entrypoint"),
+        ("", "pkg.module:server"),
+        (":", "pkg.module:server"),
     ],
 )
 def test_a_wrong_name_says_what_to_change(folder: str, tail: str, says: str) -> None:

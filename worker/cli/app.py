@@ -28,7 +28,7 @@ Agent = Annotated[
     typer.Option(
         "--agent",
         envvar="WORKER_AGENT",
-        help="your own agent, as pkg.module:entrypoint",
+        help="your own agent: pkg.module:server (an AgentServer) or pkg.module:entrypoint",
         show_default="the shipped one",
     ),
 ]

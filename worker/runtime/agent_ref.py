@@ -45,7 +45,7 @@ def load_agent(ref: str) -> UserAgent:
     """Import `pkg.module:name`. Raises `AgentNotFound` with the remedy; the user's own import errors pass."""
     module_name, _, name = ref.partition(":")
     if not module_name or not name:
-        raise AgentNotFound(f"--agent {ref!r}: write it as pkg.module:entrypoint")
+        raise AgentNotFound(f"--agent {ref!r}: write it as pkg.module:server or pkg.module:entrypoint")
     here = str(Path.cwd())
     if here not in sys.path:  # as `python -m` does, so that an agent beside the shell's folder is found
         sys.path.insert(0, here)
