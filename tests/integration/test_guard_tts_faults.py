@@ -295,3 +295,20 @@ async def test_synthesize_fails_over_too(rig: Rig) -> None:
     rig.sim.set_fault("tts", "cartesia", "cut", after_chunks=5)
     frame = await rig.tts.synthesize(TEXT).collect()
     assert words_in([frame]) == WORDS
+
+
+@pytest.mark.parametrize("other", [16_000, 44_100])
+async def test_a_voice_that_changes_its_rate_keeps_its_pace(rig: Rig, other: int) -> None:
+    rate = rig.tts.sample_rate
+    first = await rig.say()
+    # As plugins do whose service decides anew for each segment; what the plugin declares stays what it was.
+    cast("Any", rig.cartesia)._opts.sample_rate = other
+    second = await rig.say()
+    assert words_in(second) == WORDS
+    assert {frame.sample_rate for frame in [*first, *second]} == {rate}
+    lengths = [sum(frame.duration for frame in frames) for frames in (first, second)]
+    assert lengths[1] == pytest.approx(lengths[0], rel=0.1)
+    assert [(piece, round(piece.start_time, 1)) for piece in told(second)] == [
+        (piece, round(piece.start_time, 1)) for piece in told(first)
+    ]
+    assert rig.link.ends() == [(CARTESIA, "ok")] * 2

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 import numpy as np
+from livekit import rtc
 from livekit.agents import APIConnectOptions, APIError, tts
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, USERDATA_TIMED_TRANSCRIPT, TimedString
 from livekit.agents.utils import is_given
@@ -48,6 +49,42 @@ class Heard:
         self.pcm = pcm
         self.pieces = pieces
         self.sentence = sentence
+
+
+class _Converter:
+    """Makes frames what the plugin has declared: livekit fixes rate and channels when a plugin is made, and some
+    services change them all the same (another model, another telephone codec)."""
+
+    def __init__(self, rate: int, channels: int) -> None:
+        self._rate = rate
+        self._channels = channels
+        self._from_rate = rate
+        self._resampler: rtc.AudioResampler | None = None
+
+    def convert(self, frame: rtc.AudioFrame) -> Pcm:
+        """Interleaved samples at the declared rate."""
+        pcm = np.frombuffer(frame.data, np.int16)
+        if frame.num_channels != self._channels:
+            pcm = _channels(pcm, frame.num_channels, self._channels)
+        before = np.zeros(0, np.int16)
+        if frame.sample_rate != self._from_rate:
+            before = self.flush()
+            self._from_rate = frame.sample_rate
+            if frame.sample_rate != self._rate:
+                self._resampler = rtc.AudioResampler(
+                    frame.sample_rate, self._rate, num_channels=self._channels
+                )
+        if self._resampler is not None:
+            same = rtc.AudioFrame(
+                pcm.tobytes(), frame.sample_rate, self._channels, len(pcm) // self._channels
+            )
+            pcm = _joined(self._resampler.push(same))
+        return np.concatenate([before, pcm])
+
+    def flush(self) -> Pcm:
+        """What a resampler still has in it; another one is made when it is needed."""
+        resampler, self._resampler = self._resampler, None
+        return _joined(resampler.flush() if resampler is not None else [])
 
 
 class _Sentences(tts.TTS[Any]):
@@ -105,6 +142,7 @@ class VoiceStream:
             )
             self._sentences = _Sentences(cast("AnyTTS", wrapped), self._sentence_begun)
             speaker = tts.StreamAdapter(tts=self._sentences)
+        self._converter = _Converter(plugin.sample_rate, plugin.num_channels)
         self._stream = speaker.stream(conn_options=CHILD_OPTIONS)
         self._tap_sent()
         self._pump_task = asyncio.create_task(self._pump(), name="guard.tts.voice")
@@ -167,8 +205,10 @@ class VoiceStream:
         try:
             async for event in self._stream:
                 self.audio_mono = time.monotonic()
-                self.heard.append(_read(event))
+                self.heard.append(Heard(self._converter.convert(event.frame), _pieces(event.frame)))
                 self._wake()
+            if len(rest := self._converter.flush()):
+                self.heard.append(Heard(rest, []))
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is this voice's failure
             # Only plain values are kept: the exception holds the request with its key.
             self.fault = self._fault(error)
@@ -177,11 +217,20 @@ class VoiceStream:
             self._wake()
 
 
-def _read(event: tts.SynthesizedAudio) -> Heard:
-    frame = event.frame
+def _pieces(frame: rtc.AudioFrame) -> list[Timed]:
     pieces: list[Timed] = []
     for text in cast("list[Any]", frame.userdata.get(USERDATA_TIMED_TRANSCRIPT) or ()):
         if isinstance(text, TimedString):
             start = text.start_time if is_given(text.start_time) else 0.0
             pieces.append(Timed(str(text), start, text.end_time if is_given(text.end_time) else None))
-    return Heard(np.frombuffer(frame.data, np.int16).copy(), pieces)
+    return pieces
+
+
+def _joined(frames: list[rtc.AudioFrame]) -> Pcm:
+    return np.concatenate([np.zeros(0, np.int16), *(np.frombuffer(frame.data, np.int16) for frame in frames)])
+
+
+def _channels(pcm: Pcm, have: int, want: int) -> Pcm:
+    """Every wanted channel is the mean of those there are."""
+    mono = pcm.reshape(-1, have).astype(np.int32).mean(axis=1).astype(np.int16)
+    return np.repeat(mono, want)
