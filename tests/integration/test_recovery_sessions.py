@@ -139,20 +139,6 @@ async def test_an_empty_answer_of_the_last_model_is_apologised_for(sim: Simulato
         assert call.manager.get_error_stats()["by_kind"] == {"llm": {"empty": 1}}
 
 
-class Filtered(Agent):
-    """An agent of the user's own that lets nothing of the answer through."""
-
-    async def llm_node(self, chat_ctx: Any, tools: Any, model_settings: Any) -> AsyncIterator[str]:
-        del chat_ctx, tools, model_settings
-        yield ""
-
-
-async def test_an_agent_that_filters_everything_away_is_not_silent(sim: SimulatorServer) -> None:
-    async with text_call(groq_llm(sim.url), agent=Filtered(instructions="")) as call:
-        assert await call.ask("Hello?") in APOLOGIES
-        assert call.manager.get_error_stats()["by_kind"] == {"llm": {"empty": 1}}
-
-
 class Quiet(Agent):
     """Its tool needs no answer."""
 

@@ -10,22 +10,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import structlog
 from livekit.agents import AgentSession, llm
-from livekit.agents.voice import SpeechHandle
 
 from supervisor.wire.vocabulary import FaultKind, Phase, Role
 from worker.guard.errors import guard_fault
 from worker.guard.evidence import fault_of
+from worker.guard.tts_text import has_words
 from worker.recovery.guard_session import SessionGuard, listen_first
 from worker.recovery.observed_link import ObservedLink
 from worker.recovery.options import RecoveryOptions
 from worker.recovery.speaker import Speaker
 from worker.recovery.stats import SilenceMeter
+from worker.recovery.turn_hook import TurnHook
 from worker.recovery.watchdogs import Patience, harmless
+from worker.recovery.watched import Manager, Pending, Reply, does_something, says_something
 from worker.recovery.work import Work
 
 log = structlog.get_logger("worker.recovery")
@@ -41,33 +42,6 @@ _NEW_WORDS_S: Final = 1.2
 _FAULT_AGE_S: Final = 10.0
 # VAD takes a cough for half a second of speech.
 _SPEECH_MIN_S: Final = 0.5
-
-
-class Manager(Protocol):
-    """What the watch tells."""
-
-    def error(self, role: Role, kind: FaultKind, *, counts: bool = True) -> None: ...
-    def already_recoverable(self, role: Role, kind: FaultKind) -> None: ...
-    def success(self, role: Role) -> None: ...
-    def spoke_language(self, language: str) -> None: ...
-    def looked(self) -> None: ...
-    def closed(self, event: Any) -> None: ...
-
-
-@dataclass(slots=True)
-class _Reply:
-    handle: SpeechHandle
-    source: str
-    created_mono: float
-
-
-@dataclass(slots=True)
-class _Pending:
-    """An error that waits: speculative until the turn is committed, else until the caller is silent."""
-
-    role: Role
-    kind: FaultKind
-    speculative: bool
 
 
 class SessionWatch:
@@ -89,10 +63,11 @@ class SessionWatch:
         self.turns = 0
         self.turn = 0
         self._turn_open = False
-        self._replies: list[_Reply] = []
-        self._pending: _Pending | None = None
+        self._replies: list[Reply] = []
+        self._pending: Pending | None = None
         self._timers: set[asyncio.TimerHandle] = set()
         self._patience = Patience(self, session, guard, link, speaker, options, clock)
+        self._hook = TurnHook(self, session, speaker, options)
         self._error_mono: dict[Role, float] = {}
         self._spoke_mono = self._transcript_mono = self._speech_end_mono = self._speech_start_mono = 0.0
         self._handlers: list[tuple[str, Callable[[Any], None]]] = []
@@ -126,6 +101,7 @@ class SessionWatch:
             cast("Any", self._session).off(event, handler)
         self._handlers.clear()
         self._patience.end()
+        self._hook.end()
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -198,9 +174,9 @@ class SessionWatch:
             return
         live = self._live()
         if live and not any(reply.handle.scheduled for reply in live):
-            self._pending = _Pending(role, kind, speculative=True)
+            self._pending = Pending(role, kind, speculative=True)
         elif self._session.user_state == "speaking":
-            self._pending = _Pending(role, kind, speculative=False)
+            self._pending = Pending(role, kind, speculative=False)
         else:
             self._manager.error(role, kind)
 
@@ -218,23 +194,27 @@ class SessionWatch:
     def _on_speech(self, event: Any) -> None:
         if self._speaker.saying:
             return
-        reply = _Reply(event.speech_handle, event.source, self._clock())
+        reply = Reply(event.speech_handle, event.source, self._clock())
         self.work.reply_began(reply.created_mono)
         self._replies = [*self._live(), reply]
         reply.handle.add_done_callback(lambda _: harmless("done", self._reply_done)(reply))
 
-    def _reply_done(self, reply: _Reply) -> None:
+    def _reply_done(self, reply: Reply) -> None:
         handle = reply.handle
         if handle.interrupted or not handle.scheduled or reply.source != "generate_reply":
             return
-        failed = any(mono >= reply.created_mono for mono in self._error_mono.values())
-        if failed or handle.exception() is not None or self._realtime():
+        if any(mono >= reply.created_mono for mono in self._error_mono.values()):
             return
-        items = handle.chat_items
-        if not items:
+        exc, items = handle.exception(), handle.chat_items
+        if exc is not None:
+            # No service complained, so it is the agent's own code: a node of it that raised. No provider is blamed.
+            self._manager.error(self._model_role(), FaultKind.LOCAL)
+        elif self._realtime():
+            return
+        elif not does_something(items):
             if self._options.apologise_when_empty:
                 self._manager.error(Role.LLM, FaultKind.EMPTY)
-        elif self._speaker.has_sound and self._spoke_mono < reply.created_mono and _says_something(items):
+        elif self._speaker.has_sound and self._spoke_mono < reply.created_mono and says_something(items):
             self._error_mono[Role.TTS] = self._clock()
             self._manager.error(Role.TTS, FaultKind.SILENT)
 
@@ -267,16 +247,14 @@ class SessionWatch:
             self._agent_said(item)
 
     def _agent_said(self, item: Any) -> None:
+        if not has_words(item.text_content or ""):
+            return
         current = self._session.current_speech
         source = next((r.source for r in self._replies if r.handle is current), "generate_reply")
         if source == "generate_reply":
             self._manager.success(Role.LLM)
         # A reply that the voice broke off is in the history as well, as interrupted.
-        if (
-            self._speaker.has_sound
-            and self._error_mono.get(Role.TTS, 0.0) < self._spoke_mono
-            and item.text_content
-        ):
+        if self._speaker.has_sound and self._error_mono.get(Role.TTS, 0.0) < self._spoke_mono:
             self._manager.success(Role.TTS)
         self.silence.heard(self._clock())
 
@@ -289,7 +267,20 @@ class SessionWatch:
 
     # ------------------------------------------------------------------ what the caller does
 
+    def hook_failed(self, kind: FaultKind) -> None:
+        """The agent's own code kept the caller's turn from being answered: livekit says nothing of it."""
+        self._turn_over()
+        self._pending = None
+        self._manager.error(self._model_role(), kind)
+
     def _turn_committed(self) -> None:
+        self._turn_over()
+        pending, self._pending = self._pending, None
+        if pending is not None and pending.speculative:
+            self._manager.error(pending.role, pending.kind)
+        self._patience.begin(self.turn)
+
+    def _turn_over(self) -> None:
         if not self._turn_open:
             self.turn += 1
         self._turn_open = False
@@ -297,10 +288,6 @@ class SessionWatch:
         now = self._clock()
         self.silence.turn_ended(self._speech_end_mono if 0.0 < now - self._speech_end_mono < 10.0 else now)
         self._speech_end_mono = 0.0
-        pending, self._pending = self._pending, None
-        if pending is not None and pending.speculative:
-            self._manager.error(pending.role, pending.kind)
-        self._patience.begin(self.turn)
 
     def _on_transcript(self, event: Any) -> None:
         if not event.transcript.strip():
@@ -308,6 +295,7 @@ class SessionWatch:
         self._transcript_mono = self._clock()
         if event.is_final:
             self._manager.success(Role.STT)
+            self._hook.watch()
         if event.language:
             self._manager.spoke_language(str(event.language))
 
@@ -329,7 +317,7 @@ class SessionWatch:
         if self._pending is not None and not self._pending.speculative:
             self._later(_NEW_WORDS_S, self._speak_up, self._pending)
 
-    def _speak_up(self, pending: _Pending) -> None:
+    def _speak_up(self, pending: Pending) -> None:
         if self._pending is pending and self._session.user_state != "speaking":
             self._pending = None
             self._manager.error(pending.role, pending.kind)
@@ -367,8 +355,11 @@ class SessionWatch:
         self.silence.heard(self._clock())
         self._manager.closed(event)
 
-    def _live(self) -> list[_Reply]:
+    def _live(self) -> list[Reply]:
         return [reply for reply in self._replies if not reply.handle.done()]
+
+    def _model_role(self) -> Role:
+        return Role.REALTIME if self._realtime() else Role.LLM
 
     def _realtime(self) -> bool:
         return isinstance(self._guard.component(Role.LLM), llm.RealtimeModel)
@@ -381,7 +372,3 @@ class SessionWatch:
         timer = asyncio.get_running_loop().call_later(delay_s, due)
         self._timers.add(timer)
         return timer
-
-
-def _says_something(items: list[Any]) -> bool:
-    return any(item.type == "message" and (item.text_content or "").strip() for item in items)

@@ -1,0 +1,141 @@
+"""Failing code of the user's own: the caller hears of it, and no service is blamed."""
+
+# livekit leaves a type open in the signature of its Agent, and so those of its subclasses.
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from livekit.agents import Agent, StopResponse
+
+from supervisor.wire.vocabulary import Role
+from tests.support.noted_link import NotedLink
+from tests.support.sessions import audio_call, text_call
+from tests.support.waiting import WaitTimeout, wait_until
+from worker.recovery.phrases import shipped
+from worker.simulator import Options, SimulatorServer
+from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm
+
+APOLOGIES = set(shipped("en")["llm"])
+APOLOGY_WORDS = [text.split() for text in shipped("en")["llm"]]
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[SimulatorServer]:
+    async with SimulatorServer(options=Options(answer_words=(12, 12))) as server:
+        yield server
+
+
+@pytest.fixture
+async def services(sim: SimulatorServer) -> AsyncIterator[dict[str, Any]]:
+    async with aiohttp.ClientSession() as http:
+        yield {
+            "stt": cartesia_stt(sim.url, session=http),
+            "llm": groq_llm(sim.url),
+            "tts": cartesia_tts(sim.url, session=http),
+        }
+
+
+class NoDatabase(Agent):
+    """Its own `llm_node` fails before any model is asked."""
+
+    async def llm_node(self, chat_ctx: Any, tools: Any, model_settings: Any) -> AsyncIterator[str]:
+        del chat_ctx, tools, model_settings
+        raise ConnectionError("database")
+        yield ""
+
+
+async def test_an_llm_node_that_raises_is_apologised_for(sim: SimulatorServer) -> None:
+    link = NotedLink()
+    async with text_call(groq_llm(sim.url), agent=NoDatabase(instructions=""), link=link) as call:
+        with pytest.raises(ConnectionError):  # what the session's `run` met
+            await call.ask("Hello?", answers=0)
+        await wait_until(lambda: call.said, "something is said")
+        assert set(call.said) <= APOLOGIES
+        stats = call.manager.get_error_stats()
+        assert (stats["by_kind"], stats["in_a_row"]["llm"]) == ({"llm": {"local": 1}}, 1)
+        assert call.manager.link.by_kind == {}, "no provider is blamed"
+
+
+class Filtered(Agent):
+    """Lets nothing but this of an answer through."""
+
+    def __init__(self, left: str) -> None:
+        super().__init__(instructions="")
+        self.left = left
+
+    async def llm_node(self, chat_ctx: Any, tools: Any, model_settings: Any) -> AsyncIterator[str]:
+        del chat_ctx, tools, model_settings
+        yield self.left
+
+
+@pytest.mark.parametrize("left", ["", "  ", "\n", "…"])
+async def test_an_answer_without_words_is_apologised_for(sim: SimulatorServer, left: str) -> None:
+    async with text_call(groq_llm(sim.url), agent=Filtered(left)) as call:
+        await call.ask("Hello?", answers=0)
+        await wait_until(lambda: APOLOGIES & set(call.said), "an apology")
+        stats = call.manager.get_error_stats()
+        assert (stats["by_kind"], stats["in_a_row"]["llm"]) == ({"llm": {"empty": 1}}, 1)
+
+
+async def test_an_answer_without_words_is_apologised_for_in_a_call(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    async with audio_call(**services, agent=Filtered("  "), cache_dir=tmp_path) as call:
+        assert (await call.turn()).heard in APOLOGY_WORDS
+        assert call.manager.get_error_stats()["by_kind"] == {"llm": {"empty": 1}}
+
+
+class Hooked(Agent):
+    """Its hook at the end of a turn raises, hangs, or wants no reply."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(instructions="Hooked.")
+        self.how = how
+        self.asked = 0
+
+    async def on_user_turn_completed(self, turn_ctx: Any, new_message: Any) -> None:
+        del turn_ctx, new_message
+        self.asked += 1
+        if self.how == "raises":
+            raise ConnectionError("database")
+        if self.how == "hangs":
+            await asyncio.Event().wait()
+        if self.how == "wants no reply":
+            raise StopResponse
+
+
+@pytest.mark.parametrize(("how", "kind"), [("raises", "local"), ("hangs", "stalled")])
+async def test_a_hook_that_fails_is_apologised_for_and_the_next_turn_is_answered(
+    services: dict[str, Any], tmp_path: Path, how: str, kind: str
+) -> None:
+    agent = Hooked(how)
+    async with audio_call(**services, agent=agent, cache_dir=tmp_path, stuck_after_s=1.0) as call:
+        assert (await call.turn()).heard in APOLOGY_WORDS
+        stats = call.manager.get_error_stats()
+        assert (stats["by_kind"], stats["turns"]) == ({"llm": {kind: 1}}, 1)
+        assert Role.LLM not in call.manager.link.by_kind, "no provider is blamed"
+        agent.how = ""
+        heard = (await call.turn()).heard
+        assert heard
+        assert heard not in APOLOGY_WORDS
+        assert call.manager.get_error_stats()["in_a_row"]["llm"] == 0
+    assert "on_user_turn_completed" not in vars(agent), "the agent is as it was"
+
+
+async def test_a_hook_that_wants_no_reply_gets_none(services: dict[str, Any], tmp_path: Path) -> None:
+    agent = Hooked("wants no reply")
+    async with audio_call(**services, agent=agent, stuck_after_s=0.5, cache_dir=tmp_path) as call:
+        speaking = asyncio.ensure_future(call.turn())
+        await wait_until(lambda: agent.asked, "the hook is asked", 15)
+        with pytest.raises(WaitTimeout):
+            await wait_until(lambda: call.manager.report().apologies, "nothing is said", 2.0)
+        await call.session.aclose()
+        speaking.cancel()
+        await asyncio.gather(speaking, return_exceptions=True)
