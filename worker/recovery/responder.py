@@ -163,14 +163,20 @@ class Responder:
         """Words of ours that do not sound in time are played from a recording."""
         while left_s > 0 and not handle.done():
             await asyncio.sleep(LOOK_S)
-            # While the caller speaks livekit holds the speech back: that is no fault of the voice.
-            left_s -= LOOK_S if self._session.user_state != "speaking" else 0.0
+            # While the caller or another speech of the agent's is heard livekit holds ours back: that is no fault
+            # of the voice.
+            held_back = self._session.user_state == "speaking" or self._other_speaks(handle)
+            left_s -= 0.0 if held_back else LOOK_S
             if self._speaker.was_heard(handle):
                 return
         latest = self._last is not None and self._last.handle is handle
         if latest and not handle.interrupted and not self._speaker.was_heard(handle) and not self._closing():
             self._watch.voice_failed()
             self._speak(text, final=final, recorded=True)
+
+    def _other_speaks(self, handle: SpeechHandle) -> bool:
+        current = self._session.current_speech
+        return current is not None and current is not handle and not current.done()
 
     async def _give_up(self, handle: SpeechHandle) -> None:
         how = self._options.on_exhausted
