@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import structlog
 
 from supervisor.wire.vocabulary import FaultKind, Role
 from tests.support.waiting import wait_until
@@ -158,3 +161,64 @@ async def test_plain_functions_do_not_stop_the_loop() -> None:
     assert not running.done()
     release.set()  # only a loop that still runs gets here
     await running
+
+
+@dataclass
+class Noting:
+    """A handler that cannot be hashed."""
+
+    seen: list[str] = field(default_factory=list[str])
+
+    def __call__(self, got: RecoveryEvent) -> None:
+        self.seen.append(got.kind.value)
+
+    def method(self, got: RecoveryEvent) -> None:
+        self.seen.append(f"method {got.kind.value}")
+
+
+async def test_handlers_that_cannot_be_hashed_and_methods() -> None:
+    handlers, noting = Handlers(patience_s=5.0), Noting()
+    handlers.on("error", noting)
+    handlers.on("error", noting.method)
+    handlers.on("llm", noting.method)
+    await handlers.run(event())
+    assert sorted(noting.seen) == ["method rate_limit", "rate_limit"], "each once"
+    handlers.off(noting.method)
+    await handlers.run(event())
+    assert noting.seen.count("rate_limit") == 2
+    assert len(noting.seen) == 3
+
+
+JOB: contextvars.ContextVar[str] = contextvars.ContextVar("job")
+
+
+async def test_a_plain_function_sees_the_calls_context() -> None:
+    handlers = Handlers(patience_s=5.0)
+    JOB.set("job of the call")
+    handlers.on("error", lambda _: JOB.get())
+    got = event()
+    await handlers.run(got)
+    assert got.text == "job of the call"
+
+
+async def test_an_awaitable_that_a_plain_callable_gives_is_awaited() -> None:
+    async def words(got: RecoveryEvent) -> str:
+        return f"{got.count} of {got.limit}"
+
+    handlers = Handlers(patience_s=5.0)
+    handlers.on("error", lambda got: words(got))
+    got = event()
+    await handlers.run(got)
+    assert got.text == "1 of 3"
+
+
+async def test_a_cancelled_error_of_the_handlers_own_changes_nothing() -> None:
+    handlers = Handlers(patience_s=5.0)
+
+    @handlers.on("error")
+    async def cancelled(_: RecoveryEvent) -> None:
+        raise asyncio.CancelledError
+
+    with structlog.testing.capture_logs() as lines:
+        await handlers.run(event())
+    assert [line["action"] for line in lines] == ["recovery.handler_failed"]

@@ -2,15 +2,18 @@
 
 A handler gets a `RecoveryEvent` and may only watch, change what is said, or replace the decision. Rules: a handler
 is waited for at most `PATIENCE_S`, then the call goes on without it; whatever it raises or returns harms nothing.
-A plain function runs in a thread of its own, so that one that blocks does not stop the call's event loop.
+A plain function runs in a thread of its own, so that one that blocks does not stop the call's event loop: the event's
+methods and what reads context variables (`get_job_context()`) work there, a session's own methods (`session.say`) do
+not. An awaitable that it returns is awaited in the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
@@ -34,7 +37,8 @@ H = TypeVar("H", bound=Callable[..., Any])
 class RecoveryEvent:
     """One error, and what is going to be done about it.
 
-    count of limit: errors in a row. do: `nothing`, `apologise` or `final`. text: what will be said ("" nothing).
+    count of limit: errors in a row. do: `nothing`, `apologise` or `final`. text: what will be said; may be set, like
+    `say()`, and "" says nothing (a final one then ends the call without words).
     Its methods may be called from any thread, until the decision is carried out; later they change nothing.
     """
 
@@ -46,13 +50,12 @@ class RecoveryEvent:
     text: str = ""
     language: str = "en"
     session: Any = field(default=None, repr=False)
-    own_text: str = field(default="", repr=False)
     closed: bool = field(default=False, repr=False)
 
     def say(self, text: str) -> None:
         """Say this instead of the fallback message."""
         if isinstance(text, str) and text.strip() and not self.closed:  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's handler may hand in anything
-            self.own_text = self.text = text
+            self.text = text
             if self.do is Do.NOTHING:
                 self.do = Do.APOLOGISE
 
@@ -78,8 +81,8 @@ class Handlers:
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self._patience_s = patience_s
         self._handlers: list[tuple[str, Handler]] = []
-        self._slow: set[Handler] = set()
-        self._busy: set[Handler] = set()
+        self._slow: set[Hashable] = set()
+        self._busy: set[Hashable] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def on(self, name: str | Role | FaultKind, handler: Handler | None = None) -> Any:
@@ -102,24 +105,26 @@ class Handlers:
 
     def off(self, handler: Handler) -> None:
         """Forget a handler."""
-        self._handlers = [entry for entry in self._handlers if entry[1] is not handler]
+        self._slow.discard(_identity(handler))
+        self._handlers = [entry for entry in self._handlers if _identity(entry[1]) != _identity(handler)]
 
     def fitting(self, role: Role, kind: FaultKind) -> list[Handler]:
         """Those to call for an error, in the order they were registered, each once."""
         keys = {ALL, role.value, kind.value, f"{role.value}.{kind.value}"}
-        return list(dict.fromkeys(handler for key, handler in self._handlers if key in keys))
+        return list({_identity(handler): handler for key, handler in self._handlers if key in keys}.values())
 
     async def run(self, event: RecoveryEvent) -> None:
         """Call them side by side; returns when all are done or time is up. Never raises."""
         waiting: set[asyncio.Task[Any]] = set()
         for handler in self.fitting(event.role, event.kind):
-            if handler in self._busy:
+            identity = _identity(handler)
+            if identity in self._busy:
                 continue  # its last call has not come back: one that hangs is not started again and again
-            self._busy.add(handler)
+            self._busy.add(identity)
             task = asyncio.create_task(self._one(handler, event), name="recovery-handler")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            if handler not in self._slow:
+            if identity not in self._slow:
                 waiting.add(task)
         if waiting:
             await asyncio.wait(waiting, timeout=self._patience_s)
@@ -134,20 +139,19 @@ class Handlers:
     async def _one(self, handler: Handler, event: RecoveryEvent) -> None:
         begun = asyncio.get_running_loop().time()
         try:
-            if _is_async(handler):
+            answer = handler(event) if _is_async(handler) else await self._in_thread(handler, event)
+            if inspect.isawaitable(answer):
                 async with asyncio.timeout(LIFETIME_S):
-                    answer = await cast("Awaitable[object]", handler(event))
-            else:
-                answer = await self._in_thread(handler, event)
+                    answer = await cast("Awaitable[object]", answer)
             _take(answer, event)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as exc:  # noqa: BLE001  # a user's handler must not end the call, whatever it raises
+        except BaseException as exc:  # a user's handler must not end the call, whatever it raises
+            if _cancelled(exc):
+                raise
             log.warning("handler failed", action="recovery.handler_failed", error=type(exc).__name__)
         finally:
-            self._busy.discard(handler)
+            self._busy.discard(_identity(handler))
             late = asyncio.get_running_loop().time() - begun > self._patience_s
-            (self._slow.add if late else self._slow.discard)(handler)
+            (self._slow.add if late else self._slow.discard)(_identity(handler))
 
     async def _in_thread(self, handler: Handler, event: RecoveryEvent) -> object:
         loop = asyncio.get_running_loop()
@@ -163,10 +167,12 @@ class Handlers:
             else:
                 done.set_result(answer)
 
+        context = contextvars.copy_context()  # holds the job, for `get_job_context()`
+
         def work() -> None:
             answer, failure = None, None
             try:
-                answer = handler(event)
+                answer = context.run(handler, event)
             except BaseException as exc:  # noqa: BLE001  # handed over to the loop's side
                 failure = exc
             try:
@@ -177,6 +183,19 @@ class Handlers:
         # A daemon: one that never returns must not keep the process from ending.
         threading.Thread(target=work, name="recovery-handler", daemon=True).start()
         return await done
+
+
+def _identity(handler: Handler) -> Hashable:
+    """A handler need not be hashable (a dataclass is not), and a method is another object each time it is named."""
+    if inspect.ismethod(handler):
+        return id(handler.__self__), id(handler.__func__)
+    return id(handler)
+
+
+def _cancelled(exc: BaseException) -> bool:
+    """Whether it is our own task that is being cancelled; a user's code may raise CancelledError as well."""
+    task = asyncio.current_task()
+    return isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _is_async(handler: Handler) -> bool:

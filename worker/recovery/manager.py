@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -68,7 +68,7 @@ class ErrorRecoveryManager:
     ) -> None:
         self.options = options or RecoveryOptions(**given)
         self.counters = ErrorCounters(max_retries)
-        self.fallback_messages = FallbackMessages(self.options.language or "en")
+        self._messages = FallbackMessages(self.options.language or "en")
         self.handlers = Handlers(self.options.handler_timeout_s)
         cache = Path(self.options.cache_dir).expanduser() if self.options.cache_dir else None
         self.own_voice = OwnVoice(VoiceCache(cache))
@@ -94,6 +94,15 @@ class ErrorRecoveryManager:
         self._began = False
 
     # ------------------------------------------------------------------ for users
+
+    @property
+    def fallback_messages(self) -> FallbackMessages:
+        """What is said, by role and kind; may be changed, or set as a whole, at any time."""
+        return self._messages
+
+    @fallback_messages.setter
+    def fallback_messages(self, messages: Mapping[Any, list[str]]) -> None:
+        self._messages.replace(messages)
 
     def on(self, name: str | Role | FaultKind, handler: Handler | None = None) -> Any:
         """`@manager.on("rate_limit")`, `on("llm")`, `on("llm.rate_limit")`, `on("error")`: see `handlers`."""
@@ -127,10 +136,8 @@ class ErrorRecoveryManager:
         }
         for role, kinds in self.counters.by_kind.items():
             mine = faults.setdefault(role.value, {})
-            for (
-                kind,
-                number,
-            ) in kinds.items():  # an error without a fault of an attempt: empty answers, realtime
+            # An error without a fault of an attempt: empty answers, realtime.
+            for kind, number in kinds.items():
                 mine[kind.value] = max(mine.get(kind.value, 0), number)
         return SessionReport(
             session=self.session_id,
@@ -218,9 +225,8 @@ class ErrorRecoveryManager:
             self._watch.end()
         if self._guard is not None:
             self._guard.restore()
-        with contextlib.suppress(
-            RuntimeError
-        ):  # no loop runs yet: then there is nothing that takes time either
+        # No loop runs yet: then there is nothing that takes time either.
+        with contextlib.suppress(RuntimeError):
             # Kept by us, not among our tasks: it ends those.
             self._closing_task = asyncio.get_running_loop().create_task(self.aclose(), name="recovery-close")
 

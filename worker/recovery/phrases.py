@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from functools import lru_cache
 from importlib import resources
 from typing import Final, cast
@@ -95,6 +95,12 @@ class FallbackMessages(MutableMapping[Key, list[str]]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+    def replace(self, messages: Mapping[Key, list[str]]) -> None:
+        """These are the user's own now, the others the shipped ones; nothing changes when one of them is wrong."""
+        given = messages._own if isinstance(messages, FallbackMessages) else messages
+        own = {_name(key): _checked(_name(key), lines) for key, lines in given.items()}
+        self._own, self._shown = own, {}
 
     def choices(self, keys: Iterable[str]) -> tuple[str, tuple[str, ...]]:
         """The first key that has messages, and those. Falls back to the LLM's."""

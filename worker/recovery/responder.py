@@ -59,6 +59,7 @@ class _Said:
     at_mono: float
     handle: SpeechHandle
     recorded: bool
+    final: bool
 
 
 class Responder:
@@ -97,7 +98,7 @@ class Responder:
         count = counters.error(role, kind, self._watch.turn) if counts else counters.note(role, kind)
         self._lines.info("count", f"Error count for {name}: {count.count}/{count.limit}", role=name)
         decision = decide(Happened(role, kind), count, voice_dead=self._watch.tts_is_dead)
-        if not self._said_enough(decision):
+        if not self._said_enough(role, final=decision.do is Do.FINAL):
             self._spawn(self._respond(decision, count), "recovery")
 
     async def _respond(self, decision: Decision, count: Count) -> None:
@@ -113,12 +114,21 @@ class Responder:
             language=self._messages.language,
             session=self._session,
         )
+        text = event.text
         await self._handlers.run(event)
+        final = event.do is Do.FINAL
         if event.do is Do.NOTHING or self.ending or self._closing():
             return
-        final = event.do is Do.FINAL
-        if final and decision.do is not Do.FINAL and not event.own_text:
+        if self._said_enough(decision.role, final=final):
+            return  # two errors at once: the other one was said while the handlers were asked
+        if not isinstance(event.text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's handler may set anything
+            event.text = text
+        if final and decision.do is not Do.FINAL and event.text == text:
             event.text = self._messages.next((FINAL,))
+        if not event.text.strip():
+            if final:
+                await self._give_up(None)
+            return
         if not final and decision.role is not Role.TTS and self._watch.spoke_since(begun_mono):
             return  # an answer came while we made up our mind
         self._lines.info("attempt", f"Attempting {name.upper()} error recovery...", role=name)
@@ -152,7 +162,7 @@ class Responder:
             self.final_messages += 1
         elif not once_more:
             self.apologies += 1
-        self._last = _Said(watch.turn, time.monotonic(), handle, recorded or clip is not None)
+        self._last = _Said(watch.turn, time.monotonic(), handle, recorded or clip is not None, final)
         watch.apologised()
         if not self._last.recorded and speaker.has_sound:
             left_s = min(OWN_WORDS_S, max(CHANCE_S, SOUND_BY_S - waited_s))
@@ -178,15 +188,16 @@ class Responder:
         current = self._session.current_speech
         return current is not None and current is not handle and not current.done()
 
-    async def _give_up(self, handle: SpeechHandle) -> None:
+    async def _give_up(self, handle: SpeechHandle | None) -> None:
         how = self._options.on_exhausted
         self._lines.warning("gave_up", f"Too many errors: {how}", on_exhausted=how)
         if how == "stay":
             return
         self.ending, self.outcome = True, "gave_up"
-        await self._speaker.wait(handle, FINAL_PLAYOUT_S)
+        if handle is not None:
+            await self._speaker.wait(handle, FINAL_PLAYOUT_S)
         while (late := self._speaker.speaking) is not None and late is not handle:
-            handle = late  # the recording that took its place
+            handle = late  # words still being said, or the recording that took their place
             await self._speaker.wait(handle, FINAL_PLAYOUT_S)
         if how == "transfer" and await self._transfer():
             self.ending = False
@@ -216,12 +227,12 @@ class Responder:
             self._counters.success(role)
         return True
 
-    def _said_enough(self, decision: Decision) -> bool:
-        """One apology a turn, and none soon after another; but what was not heard may be said again."""
+    def _said_enough(self, role: Role, *, final: bool) -> bool:
+        """In a turn none soon after another; but what was not heard, or a final message, may follow an apology."""
         last = self._last
-        if last is None or last.turn != self._watch.turn or decision.do is Do.FINAL:
+        if last is None or last.turn != self._watch.turn or (final and not last.final):
             return False
-        if decision.role is Role.TTS and not last.recorded:
+        if role is Role.TTS and not last.recorded:
             return False
         return time.monotonic() - last.at_mono < self._options.min_gap_s
 

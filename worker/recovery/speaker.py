@@ -8,7 +8,9 @@ speech); it stays out of the model's context unless wished; nothing here raises.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import Generator
 from typing import Any
 
 import structlog
@@ -88,17 +90,12 @@ class Speaker:
         try:
             if clip is None and self.has_sound and (recorded or not self._can_speak()):
                 clip = self._sounds.clip(final=final, texts=[text, *texts])
-            if clip is not None:
-                handle = self._session.say(
-                    clip.text or text,
-                    audio=clip.play(),
-                    allow_interruptions=True,
-                    add_to_chat_ctx=self._add_to_chat_ctx,
-                )
-            else:
-                handle = self._session.say(
-                    text, allow_interruptions=True, add_to_chat_ctx=self._add_to_chat_ctx
-                )
+            try:
+                handle = self._say(text, clip)
+            except TypeError:
+                # A user's `speech_created` listener raised it, before livekit queued the speech: once more without.
+                with _nobody_listens(self._session):
+                    handle = self._say(text, clip)
         except RuntimeError:
             # The session is closing, or was never started: there is nobody left to speak to.
             log.info("nobody to speak to", action="recovery.not_spoken")
@@ -107,6 +104,12 @@ class Speaker:
             self.saying = False
         self._own.append(handle)
         return handle
+
+    def _say(self, text: str, clip: Clip | None) -> SpeechHandle:
+        given: dict[str, Any] = {"allow_interruptions": True, "add_to_chat_ctx": self._add_to_chat_ctx}
+        if clip is None:
+            return self._session.say(text, **given)
+        return self._session.say(clip.text or text, audio=clip.play(), **given)
 
     def _can_speak(self) -> bool:
         if self._guard.component(Role.TTS) is not None:
@@ -125,3 +128,15 @@ class Speaker:
         handle.add_done_callback(over)
         await asyncio.wait({done}, timeout=timeout_s)
         handle.remove_done_callback(over)
+
+
+@contextlib.contextmanager
+def _nobody_listens(session: AgentSession[Any]) -> Generator[None]:
+    """Without a session's `speech_created` listeners; nothing may be awaited inside."""
+    events: dict[str, Any] = vars(session)["_events"]
+    listeners = events.pop("speech_created", None)
+    try:
+        yield
+    finally:
+        if listeners is not None:
+            events["speech_created"] = listeners
