@@ -13,6 +13,8 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 from supervisor.runtime.supervisor import run
+from supervisor.wire.codec import encode
+from supervisor.wire.messages import SessionInfo
 from supervisor.wire.vocabulary import FaultKind
 from tests.support.api_rig import OTHER, TARGET, TTS, Rig, rig, settings_for
 from tests.support.redis_server import missing
@@ -92,6 +94,55 @@ async def test_the_index_shows_the_fleet_and_stays_fresh(shown: Shown, tmp_path:
     await page.wait_for_selector("text=worker-b", timeout=15_000)
     assert complaints == []
     assert all(url.startswith(shown.url) for url in asked)
+
+
+async def test_calls_that_ended_are_shown_with_what_became_of_them(shown: Shown, tmp_path: Path) -> None:
+    page = await shown.browser.new_page(viewport={"width": 1280, "height": 900})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    await page.goto(shown.url)
+    assert "No call has ended yet" in await page.inner_text("main")
+    await page.evaluate("window.same = 1")
+
+    now = await shown.face.api.records.now_ms()
+    kinds = {"tts": {FaultKind.CUT: 1}, "llm": {FaultKind.SERVER: 2, FaultKind.FIRST_OUTPUT_TIMEOUT: 1}}
+    hostile = "<script>window.ran = 1</script>"
+    calls = [
+        SessionInfo("call-fine", "worker-a", now - 60_000, now - 9_000, turns=4, failovers=1, outcome="ok"),
+        SessionInfo("call/odd", hostile, now - 60_000, now - 5_000, errors={hostile: kinds["tts"]}, outcome=hostile),
+        SessionInfo(
+            "call-lost", "worker-a", now - 60_000, now - 1_000, turns=7, errors=kinds, failovers=2, apologies=3,
+            longest_silence_ms=2_345, outcome="gave_up",
+        ),
+    ]  # fmt: skip
+    for call in calls:
+        await shown.face.append("sessions:ended", encode(call))
+
+    # The script brings them in, as it does the other tables.
+    await page.wait_for_selector("text=call-lost", timeout=15_000)
+    rows = page.locator("table.calls tbody tr")
+    texts = await rows.all_inner_texts()
+    assert len(texts) == 3
+    assert all(
+        part in texts[0] for part in ("call-lost", "LLM 3", "TTS 1", "2.3 s", "gave up", "caller noticed")
+    )
+    assert hostile in texts[1]
+    assert "ok" in texts[2]
+    assert "caller noticed" not in texts[2]
+    assert "2 server" in str(await rows.nth(0).locator("[title*=timeout]").get_attribute("title"))
+    assert await rows.nth(0).locator("a").get_attribute("href") == "/v1/sessions/call-lost"
+    assert await rows.nth(1).locator("a").count() == 0  # REST has no address for such an id
+    assert await page.evaluate("[window.same, window.ran]") == [1, None]
+    assert complaints == []
+    for width in (1280, 390):
+        await page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("light", "dark"):
+            await page.emulate_media(color_scheme=scheme)
+            await page.screenshot(path=tmp_path / f"calls-{width}-{scheme}.png", full_page=True)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    await page.click("text=call-lost")
+    assert '"outcome":"gave_up"' in await page.content()
 
 
 async def test_the_pages_work_without_scripts_and_on_a_phone(shown: Shown, tmp_path: Path) -> None:
