@@ -17,6 +17,8 @@ from tests.support.noted_link import NotedLink
 from tests.support.simulated import words_in
 from tests.support.waiting import wait_until
 from worker.guard.tts import GuardedTTS
+from worker.guard.voices import voice_id_of
+from worker.simulator import speech_http
 from worker.simulator.server import SimulatorServer
 from worker.simulator.stand import Options
 
@@ -40,16 +42,23 @@ class Rig:
         self.cartesia = cartesia.TTS(api_key="key", base_url=sim.base_url("cartesia"), http_session=session)
         self.groq = groq.TTS(api_key="key", base_url=sim.base_url("groq"), http_session=session)
         self.tts = GuardedTTS([self.cartesia, self.groq], self.link)
+        self.closed = False
         self.errors: list[Any] = []
         cast("Any", self.tts).on("error", self.errors.append)
+
+    async def close(self) -> None:
+        """Close the guard, once."""
+        if not self.closed:
+            self.closed = True
+            await self.tts.aclose()
 
     def impatient(self) -> None:
         """From now on the first voice is waited for as long as a test may take."""
         self.link.deadlines(CARTESIA, first_output_ms=1500, stall_ms=1000)
 
-    async def say(self, text: str = TEXT) -> list[rtc.AudioFrame]:
-        """Speak as a language model does: word by word."""
-        frames: list[rtc.AudioFrame] = []
+    async def say(self, text: str = TEXT, into: list[rtc.AudioFrame] | None = None) -> list[rtc.AudioFrame]:
+        """Speak as a language model does: word by word. `into` keeps what came before a failure."""
+        frames: list[rtc.AudioFrame] = [] if into is None else into
         async with self.tts.stream() as stream:
             for word in text.split(" "):
                 stream.push_text(word + " ")
@@ -66,7 +75,7 @@ async def rig() -> AsyncIterator[Rig]:
         try:
             yield made
         finally:
-            await made.tts.aclose()
+            await made.close()
             await made.cartesia.aclose()
             assert made.link.double_ends == 0
             assert all(attempt.end for attempt in made.link.attempts), "an attempt was never ended"
@@ -142,6 +151,63 @@ async def test_a_voice_is_kept_until_the_call_ends(rig: Rig) -> None:
     assert rig.sim.requests(provider="cartesia") == []
 
 
+MAN = "a167e0f3-df7e-4d52-a9c3-f949145efdab"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The voices that the second provider's stand-in was asked for."""
+    voices: list[str] = []
+    utter = speech_http.utter
+
+    def noting(stand: Any, text: str, rate: int, voice: str, fault: Any) -> Any:
+        voices.append(voice)
+        return utter(stand, text, rate, voice, fault)
+
+    monkeypatch.setattr(speech_http, "utter", noting)
+    return voices
+
+
+async def test_a_voice_that_changes_stays_a_mans_and_is_put_back(rig: Rig, asked: list[str]) -> None:
+    rig.cartesia.update_options(voice=MAN)
+    rig.groq.update_options(voice="autumn")
+    rig.sim.set_fault("tts", "cartesia", "status", status=503)
+    assert words_in(await rig.say()) == WORDS
+    assert set(asked) == {"austin"}
+    assert voice_id_of(rig.groq) == "austin", "for the rest of the call"
+    await rig.close()
+    assert voice_id_of(rig.groq) == "autumn", "the plugin is its owner's"
+
+
+async def test_a_voice_that_its_owner_changed_since_is_left(rig: Rig) -> None:
+    rig.cartesia.update_options(voice=MAN)
+    rig.groq.update_options(voice="autumn")
+    rig.sim.set_fault("tts", "cartesia", "status", status=503)
+    await rig.say("A short sentence.")
+    rig.groq.update_options(voice="daniel")
+    await rig.close()
+    assert voice_id_of(rig.groq) == "daniel"
+
+
+async def test_voices_are_matched_only_if_wished(rig: Rig, asked: list[str]) -> None:
+    rig.cartesia.update_options(voice=MAN)
+    rig.groq.update_options(voice="autumn")
+    rig.tts = GuardedTTS([rig.cartesia, rig.groq], rig.link, match_voices=False)
+    rig.sim.set_fault("tts", "cartesia", "status", status=503)
+    assert words_in(await rig.say()) == WORDS
+    assert set(asked) == {"autumn"}
+
+
+async def test_a_voice_is_not_kept_when_told_otherwise(rig: Rig) -> None:
+    rig.tts = GuardedTTS([rig.cartesia, rig.groq], rig.link, sticky=False)
+    rig.sim.set_fault("tts", "cartesia", "status", status=503)
+    await rig.say("A first sentence here.")
+    rig.sim.clear_faults()
+    await rig.say("A second sentence here.")
+    assert rig.link.ends()[-2:] == [(GROQ, "ok"), (CARTESIA, "ok")]
+    assert rig.tts.voice_target is None
+
+
 async def test_a_late_voice_has_an_understudy(rig: Rig) -> None:
     rig.link.rule(CARTESIA, hedge_ms=80, first_output_ms=60_000)
     rig.sim.set_fault("tts", "cartesia", "hang")
@@ -190,6 +256,21 @@ async def test_cut_voice_with_word_times_loses_and_repeats_nothing(rig: Rig, aft
     starts = [piece.start_time for piece in told(frames)]
     assert starts == sorted(starts)
     assert rig.link.ends()[-1] == (GROQ, "ok")
+
+
+async def test_audio_that_nobody_continues_ends_on_a_word(rig: Rig) -> None:
+    rig.sim.set_fault("tts", "cartesia", "cut", after_chunks=9)
+    rig.sim.set_fault("tts", "groq", "status", status=500)
+    frames: list[rtc.AudioFrame] = []
+    with pytest.raises(APIError):
+        await rig.say(into=frames)
+    heard = words_in(frames)
+    assert heard == WORDS[: len(heard)]
+    assert 0 < len(heard) < len(WORDS)
+    # Half a word cannot be decoded, so the length has to tell: it ends where the last whole word does.
+    last = told(frames)[-1]
+    assert str(last).strip() == heard[-1]
+    assert sum(frame.duration for frame in frames) == pytest.approx(last.end_time, abs=0.005)
 
 
 async def test_cut_voice_without_word_times_repeats_one_sentence_at_most(rig: Rig) -> None:

@@ -19,6 +19,7 @@ WOMAN, MAN = Voice("w", "female", "en"), Voice("m", "male", "en")
         (Voice("n", "female", "ar"), "groq", "autumn", "lulwa"),
         (MAN, "openai", "nova", "ash"),
         (MAN, "nobody", "x", None),
+        (MAN, "cartesia", "a-clone-of-mine", None),
         (Voice("d", "male", "de"), "groq", "autumn", None),
     ],
 )

@@ -28,7 +28,7 @@ from worker.guard.tts_probe import probe_tts
 from worker.guard.tts_speech import Speech
 from worker.guard.tts_try import TtsChild
 from worker.guard.tts_voice import AnyTTS
-from worker.guard.voices import VoiceTable, take_voice_of
+from worker.guard.voices import VoiceTable, put_back, take_voice_of, voice_id_of
 from worker.link.api import Link
 
 log = structlog.stdlib.get_logger("worker.guard")
@@ -50,10 +50,10 @@ class GuardedTTS(HarmlessListeners, tts.TTS[Any]):
     """Several voices behind one face.
 
     plugins: livekit TTS plugins in the order wanted (any mix of streaming and chunked, any sample rates), or
-    `Child`s; they stay their owner's, but for their voice (`match_voices`). sticky: keep the voice that spoke
-    last. match_voices: give the next plugin a voice of the same gender and language where both are known
-    (`voices` adds to the table). hedges: share one per process. sample_rate: of
-    what comes out, in Hz; 0: the highest of the plugins.
+    `Child`s; they stay their owner's, but for their voice until `aclose` (`match_voices`). sticky: keep the
+    voice that spoke last. match_voices: give the next plugin a voice of the same gender and language where both
+    are known (`voices` adds to the table). hedges: share one per process. sample_rate: of what comes out, in
+    Hz; 0: the highest of the plugins.
     Raises ValueError without plugins or when their channels differ.
     """
 
@@ -96,6 +96,7 @@ class GuardedTTS(HarmlessListeners, tts.TTS[Any]):
         self._sticky = sticky
         self._match_voices = match_voices
         self._voices = voices
+        self._own_voices: dict[str, tuple[str, str]] = {}  # by target: its own voice, and the one it took
         self._spoke_last = children[0]
         self._stops: list[Callable[[], None]] = [offer_probes(self._guard, probe_tts)]
         self._listens = True
@@ -164,12 +165,20 @@ class GuardedTTS(HarmlessListeners, tts.TTS[Any]):
             for child in self._guard.children:
                 cast("Any", child.plugin).off("metrics_collected", self._on_metrics)
         self._listens = False
+        for target, (own, taken) in self._own_voices.items():
+            put_back(self._guard.child(target).plugin, taken, own)
+        self._own_voices.clear()
         await self._guard.aclose()
 
     def prepare(self, child: TtsChild) -> None:
         """For `Speech`: the child is going to speak, instead of another one perhaps."""
-        if self._match_voices and child is not self._spoke_last:
-            take_voice_of(child.plugin, self._spoke_last.plugin, self._voices)
+        if not self._match_voices or child is self._spoke_last:
+            return
+        before = voice_id_of(child.plugin)
+        taken = take_voice_of(child.plugin, self._spoke_last.plugin, self._voices)
+        if taken is not None:
+            own, _ = self._own_voices.get(child.target, (before, taken))
+            self._own_voices[child.target] = (own, taken)
 
     def spoke(self, child: TtsChild) -> None:
         """For `Speech`: the caller hears this voice."""
@@ -189,11 +198,15 @@ class GuardedTTS(HarmlessListeners, tts.TTS[Any]):
         self.emit("metrics_collected", *args)
 
 
-async def _say(speech: Speech) -> None:
+async def _say(speech: Speech, emitter: tts.AudioEmitter) -> None:
     """Run it. Only `APIError` gets out: the session takes anything else for a bug of its own."""
     try:
         await speech.run()
     except APIError:
+        if speech.out_s:
+            # After an error livekit drops what its emitter still holds: the end of the last word.
+            emitter.end_input()
+            await emitter.join()
         raise
     except Exception as error:  # noqa: BLE001 - as said above
         log.error("speaking broke", action="guard.tts.broke", error=type(error).__name__)
@@ -224,7 +237,7 @@ class GuardedSynthesizeStream(tts.SynthesizeStream):
         speech = Speech(self._guarded, output_emitter, on_sent=self._mark_started)
         feeding = asyncio.create_task(self._feed(speech), name="guard.tts.feed")
         try:
-            await _say(speech)
+            await _say(speech, output_emitter)
         finally:
             await utils.aio.cancel_and_wait(feeding)
 
@@ -263,7 +276,7 @@ class GuardedChunkedStream(tts.ChunkedStream):
         speech = Speech(self._guarded, output_emitter)
         speech.script.push(self.input_text)
         speech.script.ended = True
-        await _say(speech)
+        await _say(speech, output_emitter)
         output_emitter.flush()
 
     async def _metrics_monitor_task(self, event_aiter: AsyncIterable[tts.SynthesizedAudio]) -> None:

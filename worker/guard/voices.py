@@ -6,6 +6,7 @@ The table holds voices that the providers themselves describe; anything else is 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -72,11 +73,11 @@ def find(provider: str, voice_id: str, extra: VoiceTable | None = None) -> Voice
 def match(wanted: Voice, provider: str, current: str, extra: VoiceTable | None = None) -> str | None:
     """The provider's voice to use instead of `current`; None when that one fits or nothing better is known."""
     known = find(provider, current, extra)
-    if known is not None and _fit(wanted, known) == 2:
-        return None
+    if known is None or _fit(wanted, known) == 2:
+        return None  # one that is in no table (a clone, most often) was chosen with care
     offered = [*(extra or {}).get(provider, ()), *VOICES.get(provider, ())]
     best = max(offered, key=lambda voice: _fit(wanted, voice), default=None)
-    if best is None or _fit(wanted, best) <= (_fit(wanted, known) if known is not None else 1):
+    if best is None or _fit(wanted, best) <= _fit(wanted, known):
         return None
     return best.id
 
@@ -110,3 +111,10 @@ def take_voice_of(plugin: Any, model: Any, extra: VoiceTable | None = None) -> s
     except (TypeError, ValueError):
         return None
     return chosen
+
+
+def put_back(plugin: Any, taken: str, own: str) -> None:
+    """Undo `take_voice_of`, unless somebody has changed the voice since."""
+    if voice_id_of(plugin) == taken:
+        with contextlib.suppress(TypeError, ValueError):  # it took a voice this way before
+            unwrap(plugin).update_options(voice=own)
