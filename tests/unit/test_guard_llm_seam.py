@@ -63,6 +63,35 @@ def test_seams(said: str, pieces: list[str], expected: str) -> None:
     assert joined(said, pieces) == expected
 
 
+@pytest.mark.parametrize(
+    ("said", "more"),
+    [
+        ("Thanks for calling. If you want a refund, press one. ", "If you want a repair, press three. "),
+        ("If you want a refund, press one. ", "If you want a repair, press three. "),
+        (
+            "If you want a refund, press one. If you want an exchange, press two. ",
+            "If you want a repair, press three. ",
+        ),
+    ],
+)
+def test_sentences_built_alike_are_not_a_restart(said: str, more: str) -> None:
+    assert joined(said, [more]) == said + more
+    assert joined(said, [f"{word} " for word in more.split()]).split() == (said + more).split()
+
+
+@given(
+    stem=st.integers(1, 8), ends=st.lists(st.integers(10, 50), min_size=2, max_size=5, unique=True),
+    cut=st.integers(1, 4),
+)  # fmt: skip
+def test_no_word_of_a_list_built_alike_is_lost(stem: int, ends: list[int], cut: int) -> None:
+    sentences = [" ".join([*WORDS[:stem], WORDS[end], WORDS[end + 5], "here."]) for end in ends]
+    cut = min(cut, len(sentences) - 1)
+    whole = " ".join(sentences)
+    said, more = " ".join(sentences[:cut]) + " ", " ".join(sentences[cut:])
+    assert joined(said, [more]) == whole
+    assert joined(said, [whole]) == whole, "a restart is heard once"
+
+
 def test_the_rest_of_an_unfinished_word_is_glued_to_it() -> None:
     assert joined("Tele", ["Telephone", " you"], open_word=True) == "Telephone you"
     assert joined("Telephone", ["Telephone", " you"], open_word=True) == "Telephone you"

@@ -1,7 +1,7 @@
 """Joins a cut-off answer and its continuation so that no word is heard twice. Pure text in, text out.
 
 A model asked to continue may go on from there, repeat the last few words, or start all over. The
-continuation's first words are held until it is clear which, by comparing them with the end (or any other place)
+continuation's first words are held until it is clear which, by comparing them with the end (or the beginning)
 of what was already said. Words are compared without case and punctuation; in scripts without spaces each
 character is a word.
 """
@@ -22,6 +22,7 @@ _INNER: Final = "'\u2019-_"
 
 # A restart in other words after this many equal ones is still a restart: what was heard is not said again.
 _PARTIAL_MATCH: Final = 4
+_SENTENCE_END: Final = re.compile(r"[.!?\u2026][\"'\u2019\u201d)\]]*(?=\s|$)|[\u3002\uff01\uff1f]")
 # One equal character says nothing in a script without spaces.
 _SOLID_MATCH: Final = 4
 
@@ -48,11 +49,15 @@ class Seam:
     said: what was forwarded so far. open_word: its last word may be unfinished.
     """
 
-    __slots__ = ("_buffer", "_decided", "_forwarded", "_open_word", "_said", "_words")
+    __slots__ = ("_buffer", "_decided", "_forwarded", "_open_word", "_restart", "_said", "_words")
 
     def __init__(self, said: str, *, open_word: bool = False) -> None:
         self._said = said
         self._words = [_bare(word) for word in _TOKEN.findall(said)]
+        # "If you want a repair" after "If you want a refund, press one." is the next sentence, no restart: one that
+        # is repeats at least the first sentence. When in doubt a word is better said again than lost.
+        first = _SENTENCE_END.search(said)
+        self._restart = max(_PARTIAL_MATCH, len(_TOKEN.findall(said[: first.end()])) if first else 0)
         self._open_word = open_word
         self._buffer = ""
         self._decided = not self._words
@@ -81,7 +86,7 @@ class Seam:
         if waiting and not final:
             return ""
         self._decided = True
-        count = overlap or (partial if partial >= _PARTIAL_MATCH else 0)
+        count = overlap or (partial if partial >= self._restart else 0)
         if count and not self._convincing(words[:count]):
             count = 0
         if final and not words:
@@ -96,7 +101,7 @@ class Seam:
         return self._joined(rest)
 
     def _compare(self, words: list[str], growing: str) -> tuple[int, int, bool]:
-        """Longest overlap with the end of what was said, longest other match, and whether to wait for more."""
+        """Longest overlap with the end of what was said, match with its beginning, and whether to wait for more."""
         said = self._words
         overlap = partial = 0
         waiting = False
@@ -108,12 +113,12 @@ class Seam:
                 length += 1
             if start + length == len(said):
                 overlap = max(overlap, length)
-            elif length < len(words):
-                partial = max(partial, length)
-            elif said[start + length].startswith(growing):
+            elif length == len(words) and said[start + length].startswith(growing):
                 waiting = True
-            else:
-                partial = max(partial, length)
+            elif (
+                start == 0
+            ):  # a restart begins at the beginning: elsewhere equal words are a sentence built alike
+                partial = length
         if not words and not growing:
             waiting = True
         if self._open_word and not words and growing.startswith(said[-1]):
