@@ -13,6 +13,8 @@ from livekit.plugins import groq
 from supervisor.wire.messages import Directive
 from supervisor.wire.vocabulary import DirectiveKind, FaultKind, Role
 from tests.support.noted_link import NotedLink
+from tests.support.simulated import ask
+from tests.support.waiting import wait_until
 from worker.guard.llm import GuardedLLM
 from worker.guard.probe import PROBE_MARK, probe_llm
 from worker.link.api import ProbeHandler
@@ -86,12 +88,20 @@ async def test_the_link_can_ask_a_guard_for_a_probe() -> None:
     async with model() as (_, plugin):
         link = ProbingLink()
         guarded = GuardedLLM([plugin], link)
+        metrics: list[Any] = []
+        cast("Any", guarded).on("metrics_collected", metrics.append)
+        told: list[Any] = []
+        cast("Any", plugin).on("metrics_collected", told.append)
         ((role, handler),) = link.handlers
         directive = Directive("d1", DirectiveKind.PROBE, 1, 1, 2, target=TARGET, budget_ms=2_000)
         result = await handler(directive)
         assert role is Role.LLM
         assert (result.directive, result.target, result.fault) == ("d1", TARGET, None)
         assert link.attempts == [], "a probe is no attempt of a call"
+        await wait_until(lambda: told, "the plugin told what the probe used")
+        assert metrics == [], "nor is it the call's usage"
+        await ask(guarded, ("user", "Hello?"))
+        await wait_until(lambda: metrics, "a call's usage is told")
         other = await handler(Directive("d2", DirectiveKind.PROBE, 1, 1, 2, target="llm:x:y"))
         assert other.fault is FaultKind.LOCAL
         await guarded.aclose()

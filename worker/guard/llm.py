@@ -21,7 +21,8 @@ from worker.guard.listeners import HarmlessListeners
 from worker.guard.llm_race import Race
 from worker.guard.llm_relay import Relay, Runner, Said
 from worker.guard.names import Child, children_of, unwrap
-from worker.guard.probe import offer_probes, probe_llm
+from worker.guard.plugin_face import PluginFace
+from worker.guard.probe import offer_probes, probe_llm, probing
 from worker.guard.routing import Attempt, Guard, GuardOptions, HedgeBudget
 from worker.link.api import Link, Use
 
@@ -33,7 +34,7 @@ CONTINUE = (
 _ALWAYS_USAGE = ("api.groq.com", "api.openai.com")
 
 
-class GuardedLLM(HarmlessListeners, llm.LLM[Any]):
+class GuardedLLM(PluginFace, HarmlessListeners, llm.LLM[Any]):
     """An LLM over `llms`, best first, as the link's rules allow.
 
     link: this process's link. session: the call's id (a share of sessions is chosen by it).
@@ -136,7 +137,8 @@ class GuardedLLM(HarmlessListeners, llm.LLM[Any]):
         return next(iter(self.guard.route()), self.guard.children[0])
 
     def _on_metrics(self, *args: Any, **kwargs: Any) -> None:
-        self.emit("metrics_collected", *args, **kwargs)
+        if not probing.get():  # what a probe uses is none of the call's
+            self.emit("metrics_collected", *args, **kwargs)
 
 
 class GuardedLLMStream(llm.LLMStream):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +23,9 @@ P = TypeVar("P")
 
 PROBE_MARK = "livekit-supervisor-probe"
 _PROMPT = "Reply with the single word: ready"
+
+probing: ContextVar[bool] = ContextVar("probing", default=False)
+"""Set while a probe runs, in its tasks too: a plugin's metrics of it are not the call's usage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +66,13 @@ async def _run(guard: Guard[P], probe: Probe[P], directive: Directive) -> Probed
         child = guard.child(directive.target)
     except KeyError:
         return Probed(Fault(FaultKind.LOCAL, message="this process does not hold the target"))
+    mark = probing.set(True)
     try:
         return await probe(child.plugin, directive.budget_ms)
     except Exception as exc:  # noqa: BLE001 - a probe that breaks is a result like any other
         return Probed(fault_of(exc, provider_of(child.plugin), Phase.CONNECT))
+    finally:
+        probing.reset(mark)
 
 
 async def probe_llm(plugin: llm.LLM[Any], budget_ms: int) -> Probed:

@@ -19,7 +19,8 @@ from worker.guard.evidence import watch
 from worker.guard.faults import Fault
 from worker.guard.listeners import HarmlessListeners
 from worker.guard.names import Child, children_of, unwrap
-from worker.guard.probe import offer_probes
+from worker.guard.plugin_face import PluginFace
+from worker.guard.probe import offer_probes, probing
 from worker.guard.routing import Guard, GuardOptions, Woke
 from worker.guard.stt_due import Style
 from worker.guard.stt_ear import AnySTT, recognize_once, style_of
@@ -36,7 +37,7 @@ _TOO_LATE: Final = Fault(
 )
 
 
-class GuardedSTT(HarmlessListeners, stt.STT[Any]):
+class GuardedSTT(PluginFace, HarmlessListeners, stt.STT[Any]):
     """Several recognisers behind one face.
 
     plugins: livekit STT plugins in the order wanted, streaming or not, or `Child`s; they stay their owner's.
@@ -215,7 +216,8 @@ class GuardedSTT(HarmlessListeners, stt.STT[Any]):
         return route[0] if route else self._guard.children[0]
 
     def _on_metrics(self, *args: Any) -> None:
-        self.emit("metrics_collected", *args)
+        if not probing.get():  # what a probe uses is none of the call's
+            self.emit("metrics_collected", *args)
 
 
 def _own_vad(child: SttChild) -> vad.VAD | None:

@@ -22,7 +22,8 @@ from worker.guard.evidence import watch
 from worker.guard.faults import Fault
 from worker.guard.listeners import HarmlessListeners
 from worker.guard.names import Child, children_of, unwrap
-from worker.guard.probe import offer_probes
+from worker.guard.plugin_face import PluginFace
+from worker.guard.probe import offer_probes, probing
 from worker.guard.routing import Guard, GuardOptions, HedgeBudget
 from worker.guard.tts_probe import probe_tts
 from worker.guard.tts_speech import Speech
@@ -46,7 +47,7 @@ class _VoiceGuard(Guard[AnyTTS]):
         return Route((self.voice, *(t for t in route.targets if t != self.voice)), route.panic)
 
 
-class GuardedTTS(HarmlessListeners, tts.TTS[Any]):
+class GuardedTTS(PluginFace, HarmlessListeners, tts.TTS[Any]):
     """Several voices behind one face.
 
     plugins: livekit TTS plugins in the order wanted (any mix of streaming and chunked, any sample rates), or
@@ -195,7 +196,8 @@ class GuardedTTS(HarmlessListeners, tts.TTS[Any]):
         return route[0] if route else self._guard.children[0]
 
     def _on_metrics(self, *args: Any) -> None:
-        self.emit("metrics_collected", *args)
+        if not probing.get():  # what a probe uses is none of the call's
+            self.emit("metrics_collected", *args)
 
 
 async def _say(speech: Speech, emitter: tts.AudioEmitter) -> None:
