@@ -138,6 +138,31 @@ async def test_a_recogniser_that_used_to_answer_soon_is_not_waited_for_long(rig:
     assert rig.link.ends() == [(CARTESIA, "ok"), (CARTESIA, "abandoned"), (GROQ, "ok")]
 
 
+async def test_told_that_it_is_overdue_the_next_one_gets_every_word(rig: Rig, caller: Caller) -> None:
+    rig.link.deadlines(CARTESIA, GROQ, first_output_ms=60_000, stall_ms=60_000)
+    rig.sim.set_fault("stt", "cartesia", "hang")
+    assert not rig.stt.overdue(), "nobody has spoken"
+    caller.say(FIRST)
+    await wait_until(lambda: caller.said_all, "the sentence is over")
+    assert rig.stt.overdue()
+    assert rig.stt.overdue(), "the next one is at work: no stream is to be thrown away"
+    await caller.understood(FIRST)
+    assert rig.link.ends() == [(CARTESIA, "first_output_timeout"), (GROQ, "ok")]
+
+
+async def test_a_hanging_request_is_left_when_somebody_else_can_be_asked(rig: Rig) -> None:
+    rig.link.deadlines(CARTESIA, GROQ, first_output_ms=60_000, stall_ms=60_000)
+    rig.sim.set_fault("stt", "groq", "hang")
+    guarded = GuardedSTT([rig.groq, rig.cartesia], rig.link, detector=detector())
+    async with guarded.stream() as stream:
+        caller = Caller(stream)
+        caller.say(FIRST)
+        await caller.understood(FIRST)
+        await caller.aclose()
+    await guarded.aclose()
+    assert rig.link.ends() == [(GROQ, "abandoned"), (CARTESIA, "ok")]
+
+
 async def test_cut_between_utterances(rig: Rig, caller: Caller) -> None:
     caller.say(FIRST)
     await caller.understood(FIRST)

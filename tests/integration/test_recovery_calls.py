@@ -12,7 +12,7 @@ from typing import Any, cast
 import aiohttp
 import numpy as np
 import pytest
-from livekit.agents import Agent, AgentSession
+from livekit.agents import Agent, AgentSession, inference, stt
 
 from supervisor.wire.vocabulary import Role
 from tests.support.sessions import AudioCall, audio_call
@@ -22,7 +22,7 @@ from worker.recovery.audio import write_file
 from worker.recovery.phrases import shipped
 from worker.simulator import Options, SimulatorServer, answer_for
 from worker.simulator.callers import Caller, Manners, Turn
-from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm
+from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm, groq_stt
 
 SHORT = (12, 12)
 
@@ -126,6 +126,21 @@ async def test_stt_dead_the_caller_is_asked_again_and_heard_when_it_is_back(
         turn = await call.turn()
         assert turn.heard in words(*shipped("en")["stt"])
         assert call.manager.get_error_stats()["stt"] == 1
+        assert call.closed == []
+
+
+async def test_a_hanging_recogniser_that_does_not_stream_costs_no_word(
+    sim: SimulatorServer, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Nothing comes of it before the end of speech, and then the deaf watchdog's time is nearly up."""
+    sim.set_fault("stt", "groq", "hang")
+    parts = services(sim, http)
+    parts["stt"] = stt.FallbackAdapter([groq_stt(sim.url), parts["stt"]], vad=inference.VAD())
+    async with audio_call(**parts, cache_dir=tmp_path) as call:
+        turn = await call.turn()
+        # A busy machine may be so late that the watchdog apologises first: the words are there all the same.
+        await wait_until(lambda: call.session.history.messages(), "something was understood")
+        assert [m.text_content for m in call.session.history.messages() if m.role == "user"] == [turn.said]
         assert call.closed == []
 
 

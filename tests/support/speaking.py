@@ -40,6 +40,11 @@ class Caller:
         """Say one of the recorded sentences."""
         self._rest = np.concatenate([self._rest, SPEECH[text]])
 
+    @property
+    def said_all(self) -> bool:
+        """Nothing is left to say."""
+        return not len(self._rest)
+
     async def _talk(self) -> None:
         count = int(RATE * FRAME_S)
         loop = asyncio.get_running_loop()

@@ -40,6 +40,9 @@ def picture(**fields: object) -> Picture:
         ({"asked": True, "late_mono": 99.9}, Act.LATE),
         ({"asked": True, "late_mono": 99.9, "speech_s": 0.3}, Act.NOTHING),
         ({"asked": True, "late_mono": 99.9, "style": Style.REQUEST}, Act.LATE),
+        ({"asked": True, "begun_mono": 98.4, "style": Style.REQUEST}, Act.NOTHING),
+        ({"asked": True, "begun_mono": 98.4, "style": Style.REQUEST, "others": True}, Act.LEAVE),
+        ({"asked": True, "begun_mono": 98.9, "style": Style.REQUEST, "others": True}, Act.NOTHING),
         ({"asked": True, "answered": True, "last_event_mono": 99.0}, Act.NOTHING),
         ({"asked": True, "answered": True, "last_event_mono": 98.1}, Act.STALLED),
         ({"asked": True, "answered": True, "words": True, "last_event_mono": 99.1}, Act.NOTHING),
@@ -89,6 +92,14 @@ def test_a_recogniser_that_usually_answers_soon_is_left_before_its_deadline() ->
     found = due(picture(**silent))
     assert (found.act, found.wait_s) == (Act.NOTHING, pytest.approx(0.3))
     assert due(picture(**silent | {"late_mono": 99.9})).act is Act.LATE
+
+
+def test_a_recogniser_that_is_slow_by_nature_is_given_its_time_before_the_next_is_asked() -> None:
+    pace = Pace()
+    asked = {"asked": True, "begun_mono": 98.4, "style": Style.REQUEST, "others": True, "pace": pace}
+    assert due(picture(**asked)).act is Act.LEAVE
+    pace.firsts.append(1.1)
+    assert due(picture(**asked)).act is Act.NOTHING
 
 
 @given(

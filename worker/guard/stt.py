@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from typing import Any, Final, cast
+from weakref import WeakSet
 
 import structlog
 from livekit import rtc
@@ -93,6 +94,7 @@ class GuardedSTT(PluginFace, HarmlessListeners, stt.STT[Any]):
         self._detector = detector or next(filter(None, map(_own_vad, children)), None)
         self._understood_last = children[0]
         self._listens = True
+        self._streams: WeakSet[GuardedRecognizeStream] = WeakSet()
         self._stops: list[Callable[[], None]] = [offer_probes(self._guard, probe_stt)]
         for child in children:
             inner = unwrap(child.plugin)
@@ -130,7 +132,17 @@ class GuardedSTT(PluginFace, HarmlessListeners, stt.STT[Any]):
         language: NotGivenOr[str] = NOT_GIVEN,
         conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
     ) -> GuardedRecognizeStream:
-        return GuardedRecognizeStream(self, language, conn_options)
+        stream = GuardedRecognizeStream(self, language, conn_options)
+        self._streams.add(stream)
+        return stream
+
+    def overdue(self) -> bool:
+        """Words are waited for in vain: go on with the next recogniser now. Nothing that was said is lost.
+
+        False when that cannot help: nobody else is left, or nothing is under way.
+        """
+        told = [stream.overdue() for stream in self._streams]
+        return any(told)
 
     async def recognize(
         self,
@@ -235,6 +247,7 @@ class GuardedRecognizeStream(stt.RecognizeStream):
         super().__init__(stt=guarded, conn_options=once)  # pyright: ignore[reportUnknownMemberType] - livekit's STT is generic without a default
         self._guarded = guarded
         self._language = language
+        self._listening: Listening | None = None
 
     @property
     def guard(self) -> Guard[AnySTT]:
@@ -268,8 +281,12 @@ class GuardedRecognizeStream(stt.RecognizeStream):
     def failed(self, child: SttChild) -> None:
         self._guarded.failed(child)
 
+    def overdue(self) -> bool:
+        """See `GuardedSTT.overdue`."""
+        return self._listening is not None and self._listening.overdue()
+
     async def _run(self) -> None:
-        listening = Listening(self)
+        listening = self._listening = Listening(self)
         feeding = asyncio.create_task(self._feed(listening), name="guard.stt.feed")
         try:
             await listening.run()
@@ -279,6 +296,7 @@ class GuardedRecognizeStream(stt.RecognizeStream):
             log.error("listening broke", action="guard.stt.broke", error=type(error).__name__)
             raise APIConnectionError("the guarded stream broke", retryable=False) from None
         finally:
+            self._listening = None
             await utils.aio.cancel_and_wait(feeding)
 
     async def _feed(self, listening: Listening) -> None:

@@ -8,7 +8,8 @@ Rules of this module:
    well it may be right to wait for the rest of a sentence, but the caller cannot: it is left without blame.
 4. How long is too long (`Pace`): twice its longest pause in this call's speech so far, or one and a half times its
    longest wait for a final transcript; at least what every service keeps, at most the stall deadline. Likewise one
-   that has answered in this call is left, without blame, when it takes twice its longest time to a first event.
+   that has answered in this call is left, without blame, when it takes twice its longest time to a first event;
+   one that answers a request, and has not yet, after `REQUEST_S`, when there is somebody else to ask.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ PAUSE_S: Final = 1.0
 """Between interim transcripts of somebody who goes on speaking; services send several a second."""
 FIRST_S: Final = 1.2
 """From the beginning of speech to the first event."""
+REQUEST_S: Final = 1.2
+"""From a request to its answer, while nothing is known of the service: they need 0.2 to 0.8 s for a sentence."""
 FINAL_S: Final = 1.5
 """From the last sound to the final transcript: services need 0.1 to 0.8 s, and more for what seems unfinished."""
 WORDLESS_S: Final = 1.8
@@ -87,7 +90,7 @@ class Picture:
 
     speech_s: loud sound nobody answered for. sure: a VAD (if there is one) takes it for speech. asked: an attempt
     is going on; answered: it has given some output; words: with words in it. begun_mono: since when it is waited
-    for; late_mono: its first output is due.
+    for; late_mono: its first output is due; others: there is a recogniser that this utterance was not tried with.
     """
 
     now_mono: float
@@ -102,13 +105,14 @@ class Picture:
     begun_mono: float = 0.0
     late_mono: float = 0.0
     stall_s: float = 3.0
+    others: bool = False
     pace: Pace = field(default_factory=Pace)
 
 
 def due(p: Picture) -> Due:
     """What the recogniser owes now."""
     if p.style is Style.REQUEST:
-        return _late(p) if p.asked and not p.answered else Due(Act.NOTHING)
+        return _first(p) if p.asked and not p.answered else Due(Act.NOTHING)
     if not p.asked:
         return _not_begun(p)
     if p.answered:
@@ -133,13 +137,24 @@ def _noise(p: Picture) -> Due:
 
 
 def _first(p: Picture) -> Due:
-    late, first_s = _late(p), p.pace.first_s()
-    if late.act is Act.LATE or p.style is not Style.INTERIM or first_s is None:
+    late, first_s = _late(p), _first_s(p)
+    if late.act is Act.LATE or first_s is None:
         return late
     left_s = p.begun_mono + first_s - p.now_mono
     if left_s <= 0:
         return Due(Act.LEAVE)
     return Due(Act.NOTHING, min(left_s, late.wait_s or left_s))
+
+
+def _first_s(p: Picture) -> float | None:
+    """Time to the first event after which it is left before its deadline; None: it is not."""
+    match p.style:
+        case Style.INTERIM:
+            return p.pace.first_s()
+        case Style.REQUEST if p.others:
+            return p.pace.first_s() or REQUEST_S
+        case _:
+            return None
 
 
 def _late(p: Picture) -> Due:

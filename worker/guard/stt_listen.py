@@ -22,7 +22,7 @@ from supervisor.wire.vocabulary import FaultKind, Phase
 from worker.guard.attempt import Attempt
 from worker.guard.faults import Fault
 from worker.guard.routing import Turn
-from worker.guard.stt_due import BEGIN_SPEECH_S, SURE_SPEECH_S, Act, Picture, Style, due
+from worker.guard.stt_due import BEGIN_SPEECH_S, SURE_SPEECH_S, Act, Style, due
 from worker.guard.stt_ear import Answered, AnySTT, Asked, EarEvent, EarStream, text_of
 from worker.guard.stt_speech_check import SpeechCheck
 from worker.guard.stt_state import LATE, SILENT, STALLED, Ear, Outage, Plan, Room, SttChild, Utterance, blame
@@ -89,6 +89,23 @@ class Listening:
         """There is something new."""
         self._poked.set()
 
+    def overdue(self) -> bool:
+        """The session waits in vain for words: the next recogniser is to be asked now, with what is kept.
+
+        False: there is no next one and nothing is under way, so this stream cannot help.
+        """
+        now, attempt = self._now, self._attempt
+        if now is None:
+            return not self._outage.times  # somebody else is asked next
+        if attempt is None or self._the_turn().untried() is None:
+            return now.opened_mono > self.tape.last_loud_mono > 0.0  # the next one was asked already
+        if attempt.heard or (now.stream.style is not Style.REQUEST and not self._unanswered(SURE_SPEECH_S)):
+            self._next(now)
+        else:
+            self._fail(LATE)
+        self.poke()
+        return True
+
     async def run(self) -> None:
         """Listen. Raises livekit's `APIError` only when the sound has ended and nobody could understand it."""
         guard = self.room.guard
@@ -110,14 +127,7 @@ class Listening:
             guard.keep(self._check.aclose())
 
     def _over(self) -> bool:
-        now = self._now
-        return (
-            self._ended
-            and now is not None
-            and now.stream.done
-            and not now.stream.events
-            and now.stream.fault is None
-        )
+        return self._ended and self._now is not None and self._now.over
 
     async def _wait(self, timeout_s: float | None) -> None:
         now = self._now
@@ -160,7 +170,7 @@ class Listening:
             language=self.room.language,
             detector=self.room.detector,
         )
-        self._now = Ear(child, stream)
+        self._now = Ear(child, stream, self._clock())
         self._said.words = False
         for item in replay:
             if item.frame is None:
@@ -249,7 +259,7 @@ class Listening:
             self._begin(now.child).connected()
             return
         if isinstance(event, Answered):
-            self._begin(now.child).first_output()
+            now.answered(self._begin(now.child))
             if not event.words:
                 self._empty(now)
             return
@@ -327,7 +337,7 @@ class Listening:
         return self._act(now)
 
     def _act(self, now: Ear) -> float | None:
-        found = due(self._picture(now))
+        found = due(now.picture(self._attempt, self.tape, self._said, self._clock(), sure=self._sure()))
         match found.act:
             case Act.NOTHING:
                 return found.wait_s
@@ -340,28 +350,14 @@ class Listening:
             case Act.STALLED:
                 self._fail(STALLED if self._said.words else SILENT)
             case Act.LEAVE:
-                self.room.failed(now.child)
-                self._move_on()
-                self._plan = Plan(self._the_turn().untried(), self._clock())
+                self._next(now)
         return 0.0
 
-    def _picture(self, now: Ear) -> Picture:
-        attempt, tape = self._attempt, self.tape
-        return Picture(
-            now_mono=self._clock(),
-            style=now.stream.style,
-            speech_s=tape.speech_s,
-            last_loud_mono=tape.last_loud_mono,
-            sure=self._sure(),
-            asked=attempt is not None,
-            answered=attempt is not None and attempt.heard,
-            words=self._said.words,
-            last_event_mono=self._said.last_event_mono,
-            begun_mono=attempt.started_mono if attempt is not None else 0.0,
-            late_mono=attempt.deadline_mono if attempt is not None else 0.0,
-            stall_s=attempt.stall_s if attempt is not None else 0.0,
-            pace=now.pace,
-        )
+    def _next(self, now: Ear) -> None:
+        """Go to somebody else, or begin anew, without blame."""
+        self.room.failed(now.child)
+        self._move_on()
+        self._plan = Plan(self._the_turn().untried(), self._clock())
 
     def _leave_on_verdict(self, now: Ear) -> bool:
         """A verdict takes effect at once while nothing is being heard, else after the utterance."""

@@ -13,8 +13,9 @@ from worker.guard.attempt import Attempt
 from worker.guard.faults import Fault
 from worker.guard.names import Child
 from worker.guard.routing import Guard
-from worker.guard.stt_due import Pace
+from worker.guard.stt_due import Pace, Picture
 from worker.guard.stt_ear import AnySTT, EarStream
+from worker.guard.stt_tape import Tape
 
 SttChild = Child[AnySTT]
 
@@ -127,10 +128,37 @@ class Ear:
 
     child: SttChild
     stream: EarStream
+    opened_mono: float
     pace: Pace = field(default_factory=Pace)
+
+    @property
+    def over(self) -> bool:
+        """It has ended well, and all it said was read."""
+        return self.stream.done and not self.stream.events and self.stream.fault is None
 
     def answered(self, attempt: Attempt[AnySTT]) -> None:
         """It gave an event of its own."""
         if not attempt.heard:
             attempt.first_output()
             self.pace.firsts.append(attempt.waited_ms / 1000)
+
+    def picture(
+        self, attempt: Attempt[AnySTT] | None, tape: Tape, said: Utterance, now_mono: float, *, sure: bool
+    ) -> Picture:
+        """For `due`."""
+        return Picture(
+            now_mono=now_mono,
+            style=self.stream.style,
+            speech_s=tape.speech_s,
+            last_loud_mono=tape.last_loud_mono,
+            sure=sure,
+            asked=attempt is not None,
+            answered=attempt is not None and attempt.heard,
+            words=said.words,
+            last_event_mono=said.last_event_mono,
+            begun_mono=attempt.started_mono if attempt is not None else 0.0,
+            late_mono=attempt.deadline_mono if attempt is not None else 0.0,
+            stall_s=attempt.stall_s if attempt is not None else 0.0,
+            others=attempt is not None and attempt.turn.untried() is not None,
+            pace=self.pace,
+        )

@@ -125,10 +125,15 @@ class SessionGuard:
             self._swap(agent, role)
 
     def reset_stt(self) -> bool:
-        """Give the session a fresh recogniser stream. False when there is none, or nothing runs."""
+        """Give the session a fresh recogniser stream. False when there is none, or nothing runs.
+
+        A guard with somebody left to ask asks them instead: a fresh stream would know nothing of what was said.
+        """
         component = self.component(Role.STT)
         if component is None or getattr(self.session, "_activity", None) is None:
             return False
+        if isinstance(component, GuardedSTT) and component.overdue():
+            return True
         cast("Any", self.session.current_agent).update_options(stt=component)
         return True
 
