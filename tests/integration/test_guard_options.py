@@ -11,7 +11,7 @@ from typing import Any, cast
 import aiohttp
 import msgspec
 import pytest
-from livekit.agents import Agent, AgentSession, RunContext, function_tool
+from livekit.agents import Agent, AgentSession, RunContext, function_tool, tokenize, tts
 from livekit.plugins import cartesia, groq
 
 from tests.support.noted_link import NotedLink
@@ -98,4 +98,16 @@ async def test_a_language_reaches_recognisers_of_every_provider(sim: SimulatorSe
         guarded.update_options(language="de")
         assert one._language == "de"  # pyright: ignore[reportPrivateUsage]  # no other way to see it
         assert [str(lang) for lang in cast("Any", other)._opts.languages] == ["de"]
+        await guarded.aclose()
+
+
+async def test_the_users_own_sentence_tokenizer_cuts_the_text(sim: SimulatorServer) -> None:
+    async with aiohttp.ClientSession() as http:
+        voice = groq.TTS(api_key="key", base_url=sim.base_url("groq"), http_session=http)
+        whole = tokenize.basic.SentenceTokenizer(min_sentence_len=1000)
+        guarded = GuardedTTS([tts.StreamAdapter(tts=voice, sentence_tokenizer=whole)], NotedLink())
+        await guarded.synthesize(
+            "Every morning the quiet harbour wakes before us. Seven fishing boats leave while lamps still burn."
+        ).collect()
+        assert len(sim.requests(kind="speech")) == 1, "asked for in one piece, as its tokenizer has it"
         await guarded.aclose()

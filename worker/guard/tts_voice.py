@@ -14,8 +14,14 @@ from typing import Any, Final, cast
 
 import numpy as np
 from livekit import rtc
-from livekit.agents import APIConnectOptions, APIError, tts
-from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, USERDATA_TIMED_TRANSCRIPT, TimedString
+from livekit.agents import APIConnectOptions, APIError, tokenize, tts
+from livekit.agents.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    USERDATA_TIMED_TRANSCRIPT,
+    NotGivenOr,
+    TimedString,
+)
 from livekit.agents.utils import is_given
 
 from supervisor.wire.vocabulary import FaultKind, Phase
@@ -117,6 +123,14 @@ class _Sentences(tts.TTS[Any]):
         return self._now
 
 
+def _own_tokenizer(plugin: AnyTTS) -> NotGivenOr[tokenize.SentenceTokenizer]:
+    """How the user's own `tts.StreamAdapter` cuts text, where it was told how."""
+    adapter = cast("Any", plugin)
+    if not isinstance(plugin, tts.StreamAdapter) or not adapter._explicit_tokenizer:
+        return NOT_GIVEN
+    return cast("tokenize.SentenceTokenizer", adapter._sentence_tokenizer)
+
+
 class VoiceStream:
     """A running voice. `wake` is called in the loop whenever something new can be read.
 
@@ -141,7 +155,7 @@ class VoiceStream:
                 getattr(plugin, "_wrapped_tts", plugin) if isinstance(plugin, tts.StreamAdapter) else plugin
             )
             self._sentences = _Sentences(cast("AnyTTS", wrapped), self._sentence_begun)
-            speaker = tts.StreamAdapter(tts=self._sentences)
+            speaker = tts.StreamAdapter(tts=self._sentences, sentence_tokenizer=_own_tokenizer(plugin))
         self._converter = _Converter(plugin.sample_rate, plugin.num_channels)
         self._stream = speaker.stream(conn_options=CHILD_OPTIONS)
         self._tap_sent()
