@@ -77,3 +77,11 @@ def test_a_named_tool_is_called_once() -> None:
     ]
     assert plan_answer(done, [TOOL]) == Answer(text=answer_for("Now use tool look_up."))
     assert plan_answer([asked], []).text
+
+
+def test_a_tool_is_called_after_some_words_if_wished() -> None:
+    asked = user("Talk and use tool look_up.")
+    plan = plan_answer([asked], [TOOL])
+    assert (plan.text, plan.tool) == (answer_for("Talk and use tool look_up."), "look_up")
+    rest = plan_answer([asked, {"role": "assistant", "content": plan.text}, CONTINUE], [TOOL])
+    assert (rest.text, rest.tool) == ("", "look_up")

@@ -262,8 +262,9 @@ class Guard(Generic[P]):
         return task
 
     async def aclose(self) -> None:
-        """Stop listening, give up live attempts, wait for kept tasks (at most 2 s)."""
+        """Stop listening, give up live attempts, wait for kept tasks (at most 2 s). Doing it again is harmless."""
         self._stop_rules()
+        self._stop_rules = lambda: None
         for attempt in list(self._live):
             attempt.abandoned()
         if self._kept:

@@ -9,7 +9,7 @@ import hashlib
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 __all__ = ["Answer", "ContinueMode", "answer_for", "plan_answer"]
@@ -32,12 +32,12 @@ tulip tunnel turtle valley velvet village violet walnut water whisper willow win
 zebra zephyr
 """
 _WORDS = _VOCABULARY.split()
-_TOOL = re.compile(r"\buse tool ([A-Za-z_][\w.-]*)", re.IGNORECASE)
+_TOOL = re.compile(r"\b(talk and )?use tool ([A-Za-z_][\w.-]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Text to say, or one tool to call."""
+    """Text to say, or one tool to call; both where a user says "talk and use tool x"."""
 
     text: str = ""
     tool: str = ""
@@ -73,11 +73,12 @@ def plan_answer(
     last_user = max((i for i, message in enumerate(messages) if message.get("role") == "user"), default=-1)
     text = content_text(messages[last_user]) if last_user >= 0 else ""
     after = messages[last_user + 1 :]
-    if not any(message.get("role") == "tool" for message in after) and (call := _tool_call(text, tools)):
-        return call
     full = answer_for(text, salt=salt, shortest=shortest, longest=longest)
     partial = _partial(after)
-    return Answer(text=_continued(full, partial, mode)) if partial else Answer(text=full)
+    said = _continued(full, partial, mode) if partial else full
+    if not any(message.get("role") == "tool" for message in after) and (call := _tool_call(text, tools)):
+        return replace(call, text=said) if call.text else call
+    return Answer(text=said)
 
 
 def content_text(message: Mapping[str, Any]) -> str:
@@ -93,16 +94,16 @@ def content_text(message: Mapping[str, Any]) -> str:
 
 
 def _tool_call(text: str, tools: Sequence[Mapping[str, Any]]) -> Answer | None:
+    """The call; with any text where some is to be said first."""
     wanted = _TOOL.search(text)
     if wanted is None:
         return None
-    name = wanted.group(1).rstrip(".-")
+    name = wanted.group(2).rstrip(".-")
     for tool in tools:
         function = cast("dict[str, Any]", tool.get("function") or {})
         if function.get("name") == name:
-            return Answer(
-                tool=name, arguments=_arguments(cast("dict[str, Any]", function.get("parameters") or {}))
-            )
+            arguments = _arguments(cast("dict[str, Any]", function.get("parameters") or {}))
+            return Answer(text=wanted.group(1) or "", tool=name, arguments=arguments)
     return None
 
 

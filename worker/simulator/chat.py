@@ -121,6 +121,10 @@ async def _deltas(stand: Stand, answer: Answer) -> AsyncIterator[JsonObject]:
     """The deltas with output, at a model's pace: a word a token."""
     options = stand.options
     await asyncio.sleep(options.llm_first_token_s)
+    for number, word in enumerate(answer.text.split()):
+        if number:
+            await asyncio.sleep(options.llm_token_s)
+        yield {"content": f" {word}" if number else word}
     if answer.tool:
         call = {**_tool_calls(answer)[0], "index": 0, "function": {"name": answer.tool, "arguments": ""}}
         yield {"tool_calls": [call]}
@@ -128,11 +132,6 @@ async def _deltas(stand: Stand, answer: Answer) -> AsyncIterator[JsonObject]:
         for piece in (answer.arguments[:half], answer.arguments[half:]):
             await asyncio.sleep(options.llm_token_s)
             yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
-        return
-    for number, word in enumerate(answer.text.split()):
-        if number:
-            await asyncio.sleep(options.llm_token_s)
-        yield {"content": f" {word}" if number else word}
 
 
 async def _stream(
@@ -169,7 +168,9 @@ async def _stream(
     if not (breaks and fault.after_chunks == 0):
         async for delta in _deltas(stand, answer):
             if sent == 0:
-                await send(choice({"role": "assistant", "content": None if answer.tool else ""}))
+                await send(
+                    choice({"role": "assistant", "content": "" if answer.text or not answer.tool else None})
+                )
             await send(choice(delta))
             record.sent_first()
             sent += 1
