@@ -43,7 +43,7 @@ def hand_offs(session: Any) -> list[Any]:
 async def test_stay_gives_every_turn_the_final_message(sim: SimulatorServer) -> None:
     sim.set_fault("llm", "groq", "status", status=500)
     async with text_call(groq_llm(sim.url), max_retries=0, on_exhausted="stay") as call:
-        assert {await call.ask(f"Question {n}") for n in range(3)} <= FINAL
+        assert {await call.ask(f"Question {n}") for n in range(3)} <= set(shipped("en")["final.stay"])
         sim.clear_faults()
         assert await call.ask("Better?") not in FINAL
         assert call.closed == []
@@ -58,24 +58,47 @@ async def test_transfer_to_another_agent(sim: SimulatorServer) -> None:
 
     sim.set_fault("llm", "groq", "status", status=500)
     async with text_call(groq_llm(sim.url), max_retries=0, on_exhausted="transfer", transfer=hook) as call:
-        assert await call.ask("Hello?") in FINAL
+        assert await call.ask("Hello?") in shipped("en")["final.transfer"]
         await wait_until(lambda: len(hand_offs(call.session)) == 2, "the colleague is on")
         assert given == [call.session]
         assert await call.ask("Who are you?") not in APOLOGIES | FINAL
         assert (call.closed, call.manager.report().outcome) == ([], "transferred")
 
 
-@pytest.mark.parametrize("how", ["raises", "false"])
+@pytest.mark.parametrize("how", ["raises", "false", "cancelled"])
 async def test_a_transfer_that_fails_closes(sim: SimulatorServer, how: str) -> None:
     def hook(_: Any) -> bool:
         if how == "raises":
             raise TypeError("mine")
+        if how == "cancelled":
+            raise asyncio.CancelledError
         return False
 
     sim.set_fault("llm", "groq", "status", status=500)
     async with text_call(groq_llm(sim.url), max_retries=0, on_exhausted="transfer", transfer=hook) as call:
         await call.ask("Hello?")
         await wait_until(lambda: call.closed, "the session closes")
+
+
+async def test_a_transfer_to_a_number_leaves_the_session_open_and_is_tried_twice(
+    sim: SimulatorServer,
+) -> None:
+    given: list[Any] = []
+
+    async def hook(session: Any) -> None:
+        given.append(session)
+
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url), max_retries=0, on_exhausted="transfer", transfer=hook) as call:
+        for n in (1, 2):
+            assert await call.ask("Hello?") in shipped("en")["final.transfer"]
+            await wait_until(lambda n=n: len(given) == n, "it is asked")
+            await wait_until(lambda: call.manager.report().outcome == "transferred", "it has taken over")
+        assert given == [call.session] * 2
+        assert call.closed == []
+        assert await call.ask("Hello?") in FINAL, "the third time the call ends"
+        await wait_until(lambda: call.closed, "the session closes")
+        assert (len(given), call.manager.report().outcome) == (2, "gave_up")
 
 
 # ------------------------------------------------------------------ handlers in a call

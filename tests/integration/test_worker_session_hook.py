@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from livekit.agents import Agent, AgentSession
+from livekit.agents import Agent, AgentSession, APIError
 
 from tests.support.noted_link import NotedLink
 from tests.support.sessions import Sink
+from tests.support.waiting import wait_until
 from worker.guard.llm import GuardedLLM
+from worker.recovery import setup_error_handling
 from worker.runtime import session_hook
 from worker.runtime.session_hook import SessionHook
 from worker.settings import read_settings
@@ -72,3 +75,23 @@ async def test_a_session_that_cannot_be_guarded_is_still_a_call(
     monkeypatch.setattr(session_hook, "setup_error_handling", broken)
     _, said = await users_call(sim, NotedLink(), guard=True)
     assert len(said) == 1
+
+
+@pytest.mark.parametrize("end_job", [True, False])
+async def test_a_call_that_was_given_up_ends_its_job_unless_told_otherwise(
+    sim: SimulatorServer, end_job: bool
+) -> None:
+    ended: list[str] = []
+    job = cast("Any", SimpleNamespace(is_fake_job=lambda: False, shutdown=ended.append))
+    SessionHook(settings=read_settings(), link=NotedLink(), ctx=job).install()
+    session = cast("Any", AgentSession)(llm=groq_llm(sim.url))
+    session.output.transcription = Sink()
+    setup_error_handling(session, {"llm": 0}, own_voice=False, end_job=end_job)
+    closed: list[Any] = []
+    await session.start(Agent(instructions="Answer."))
+    session.on("close", closed.append)
+    sim.set_fault("llm", "groq", "status", status=500)
+    with contextlib.suppress(APIError):
+        await session.run(user_input="Hello?")
+    await wait_until(lambda: closed, "the session closes")
+    assert len(ended) == (1 if end_job else 0)

@@ -18,7 +18,7 @@ TECHNICAL = (
     "network", "netzwerk", "réseau", "сеть", "connection", "verbindung", "technical", "technisch", "техническ",
     "system", "systém", "système", "sistema", "систем", "код ", "code ", "provider", "groq", "cartesia", "openai",
 )  # fmt: skip
-KEYS = {"llm", "tts", "stt", "llm.rate_limit", "final"}
+KEYS = {"llm", "tts", "stt", "llm.rate_limit", "final", "final.transfer", "final.stay"}
 
 
 def test_a_dozen_languages() -> None:
@@ -72,6 +72,17 @@ def test_kind_before_role() -> None:
     assert messages.next(("llm.rate_limit", "llm")) in shipped("en")["llm.rate_limit"]
     assert messages.next(("llm.cut", "llm")) in shipped("en")["llm"]
     assert messages.next(("realtime.server", "realtime")) in shipped("en")["llm"]
+
+
+def test_the_last_words_fit_what_follows() -> None:
+    messages = FallbackMessages()
+    for how in ("transfer", "stay"):
+        assert messages.next(messages.final_keys(how)) in shipped("en")[f"final.{how}"]
+    assert messages.next(messages.final_keys("close")) in shipped("en")["final"]
+    messages["final"] = ["Mine."]
+    assert messages.next(messages.final_keys("transfer")) == "Mine."
+    messages["final.transfer"] = ["A colleague."]
+    assert messages.next(messages.final_keys("transfer")) == "A colleague."
 
 
 def test_own_messages_in_every_language() -> None:

@@ -145,7 +145,7 @@ class Handlers:
                     answer = await cast("Awaitable[object]", answer)
             _take(answer, event)
         except BaseException as exc:  # a user's handler must not end the call, whatever it raises
-            if _cancelled(exc):
+            if cancelled_by_us(exc):
                 raise
             log.warning("handler failed", action="recovery.handler_failed", error=type(exc).__name__)
         finally:
@@ -192,7 +192,7 @@ def _identity(handler: Handler) -> Hashable:
     return id(handler)
 
 
-def _cancelled(exc: BaseException) -> bool:
+def cancelled_by_us(exc: BaseException) -> bool:
     """Whether it is our own task that is being cancelled; a user's code may raise CancelledError as well."""
     task = asyncio.current_task()
     return isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling() > 0

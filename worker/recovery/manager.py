@@ -28,7 +28,7 @@ from worker.recovery.lines import Lines
 from worker.recovery.observed_link import ObservedLink
 from worker.recovery.options import RecoveryOptions
 from worker.recovery.own_voice import OwnVoice, VoiceCache
-from worker.recovery.phrases import FINAL, FallbackMessages
+from worker.recovery.phrases import FallbackMessages
 from worker.recovery.responder import Responder
 from worker.recovery.sounds import Sounds
 from worker.recovery.speaker import Speaker
@@ -323,7 +323,7 @@ class ErrorRecoveryManager:
         # What is needed most comes first; a call that is over sooner leaves the rest to the next one.
         keys = (
             Role.TTS.value,
-            FINAL,
+            *messages.final_keys(self.options.on_exhausted),
             Role.LLM.value,
             Role.STT.value,
             f"{Role.LLM.value}.{FaultKind.RATE_LIMIT.value}",

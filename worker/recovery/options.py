@@ -20,6 +20,7 @@ class RecoveryOptions:
     language: of the messages, e.g. `de`; "": the TTS's or STT's own, then the settings', then English.
     on_exhausted: after the final message `close` the session, `transfer` it (`transfer(session)` is called, sync or
     async; an Agent that it returns takes over), or `stay`.
+    end_job: in a worker of ours a call that recovery closed ends its job as well.
     final_audio_path: a sound file for the final message when the voice is gone.
     own_voice: have the messages spoken by the session's TTS while it is healthy, and kept in `cache_dir`.
     add_to_chat_ctx: let the model know what was said on its behalf.
@@ -33,6 +34,7 @@ class RecoveryOptions:
     language: str = ""
     on_exhausted: OnExhausted = "close"
     transfer: TransferHook | None = None
+    end_job: bool = True
     final_audio_path: str | Path | None = None
     own_voice: bool = True
     cache_dir: str | Path | None = None

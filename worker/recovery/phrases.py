@@ -1,7 +1,8 @@
 """What is said to callers: per role and kind, per language, in turn; the user's own words go first.
 
 The shipped ones are in `messages/<language>.json`. Keys: a role (`llm`, `tts`, `stt`, `realtime`), `role.kind`
-(also written as a pair: `messages["llm", "rate_limit"]`), and `final`.
+(also written as a pair: `messages["llm", "rate_limit"]`), `final`, and in its place `final.transfer` and `final.stay`
+where the call goes on.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ FINAL: Final = "final"
 DEFAULT_LANGUAGE: Final = "en"
 _ROLES: Final = frozenset(role.value for role in Role)
 _KINDS: Final = frozenset(kind.value for kind in FaultKind)
+_FINALS: Final = frozenset({"final", "final.transfer", "final.stay"})
 _ALIASES: Final = {"cmn": "zh", "yue": "zh", "nb": "no"}
 
 Key = str | tuple[str, str]
@@ -51,7 +53,7 @@ class FallbackMessages(MutableMapping[Key, list[str]]):
     """Messages by role and kind. Setting one replaces the shipped ones in every language.
 
     Raises ValueError for a list that is empty or holds anything but non-empty strings, KeyError for a key that is
-    neither a role, `role.kind` nor `final`.
+    neither a role, `role.kind` nor a final one.
     """
 
     def __init__(self, language: str = DEFAULT_LANGUAGE) -> None:
@@ -102,6 +104,14 @@ class FallbackMessages(MutableMapping[Key, list[str]]):
         own = {_name(key): _checked(_name(key), lines) for key, lines in given.items()}
         self._own, self._shown = own, {}
 
+    def final_keys(self, how: str) -> tuple[str, ...]:
+        """Whose messages are said at last when the call then goes on as `how` (`close`, `transfer`, `stay`)."""
+        key = f"{FINAL}.{how}"
+        # A user who only has words of their own for `final` wants those rather than shipped ones.
+        if key not in _FINALS or (FINAL in self._own and key not in self._own):
+            return (FINAL,)
+        return key, FINAL
+
     def choices(self, keys: Iterable[str]) -> tuple[str, tuple[str, ...]]:
         """The first key that has messages, and those. Falls back to the LLM's."""
         for name in (*keys, Role.LLM.value):
@@ -123,7 +133,7 @@ class FallbackMessages(MutableMapping[Key, list[str]]):
 def _name(key: object) -> str:
     parts = cast("tuple[object, ...]", key) if isinstance(key, tuple) else tuple(str(key).split(".", 1))
     names = [part.value if isinstance(part, Role | FaultKind) else str(part) for part in parts]
-    one = len(names) == 1 and (names[0] in _ROLES or names[0] == FINAL)
+    one = ".".join(names) in _FINALS or (len(names) == 1 and names[0] in _ROLES)
     two = len(names) == 2 and names[0] in _ROLES and names[1] in _KINDS
     if not (one or two):
         raise KeyError(f"{'.'.join(names)}: a role, a role and a kind of fault, or {FINAL!r} is needed")

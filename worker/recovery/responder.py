@@ -15,10 +15,10 @@ from livekit.agents.voice import SpeechHandle
 from supervisor.wire.vocabulary import FaultKind, Role
 from worker.recovery.counters import Count, ErrorCounters
 from worker.recovery.decisions import Decision, Do, Happened, decide
-from worker.recovery.handlers import Handlers, RecoveryEvent
+from worker.recovery.handlers import Handlers, RecoveryEvent, cancelled_by_us
 from worker.recovery.lines import Lines
 from worker.recovery.options import RecoveryOptions
-from worker.recovery.phrases import FINAL, FallbackMessages
+from worker.recovery.phrases import FallbackMessages
 from worker.recovery.speaker import Speaker
 
 OWN_WORDS_S: Final = 0.9
@@ -32,6 +32,8 @@ LOOK_S: Final = 0.05
 HANDOFF_LOOKS: Final = 20
 HANDOFF_LOOK_S: Final = 0.1
 TRANSFER_TIMEOUT_S: Final = 30.0
+TRANSFERS_MAX: Final = 2
+"""Who fails as well is given up on: a call is not handed round for ever."""
 FINAL_PLAYOUT_S: Final = 20.0
 
 Spawn = Callable[[Coroutine[Any, Any, Any], str], None]
@@ -86,6 +88,7 @@ class Responder:
         self.apologies = self.final_messages = 0
         self.ending = False
         self.outcome = ""
+        self._transfers = 0
 
     def error(self, role: Role, kind: FaultKind, *, counts: bool) -> None:
         """An error that the caller waits behind. counts: False for what no service can be blamed for."""
@@ -110,7 +113,7 @@ class Responder:
             count=count.count,
             limit=count.limit,
             do=decision.do,
-            text=self._messages.next(decision.message_keys),
+            text=self._messages.next(self._final_keys if decision.do is Do.FINAL else decision.message_keys),
             language=self._messages.language,
             session=self._session,
         )
@@ -124,7 +127,7 @@ class Responder:
         if not isinstance(event.text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's handler may set anything
             event.text = text
         if final and decision.do is not Do.FINAL and event.text == text:
-            event.text = self._messages.next((FINAL,))
+            event.text = self._messages.next(self._final_keys)
         if not event.text.strip():
             if final:
                 await self._give_up(None)
@@ -148,11 +151,12 @@ class Responder:
     def _speak(self, text: str, *, final: bool, recorded: bool) -> SpeechHandle | None:
         watch, speaker = self._watch, self._speaker
         speaker.hush()
-        key = FINAL if final else Role.TTS.value
+        keys = self._final_keys if final else (Role.TTS.value,)
         waited_s = watch.waited_s
         clip = speaker.own_clip(text) if waited_s > LATE_S and not recorded else None
-        texts = list(self._messages.choices((key,))[1])
-        handle = speaker.say(text, final=final, recorded=recorded, texts=texts, clip=clip)
+        texts = list(self._messages.choices(keys)[1])
+        goodbye = self._how == "close"
+        handle = speaker.say(text, final=final, recorded=recorded, texts=texts, clip=clip, goodbye=goodbye)
         if handle is None:
             return None
         last = self._last
@@ -188,8 +192,17 @@ class Responder:
         current = self._session.current_speech
         return current is not None and current is not handle and not current.done()
 
-    async def _give_up(self, handle: SpeechHandle | None) -> None:
+    @property
+    def _how(self) -> str:
         how = self._options.on_exhausted
+        return "close" if how == "transfer" and self._transfers >= TRANSFERS_MAX else how
+
+    @property
+    def _final_keys(self) -> tuple[str, ...]:
+        return self._messages.final_keys(self._how)
+
+    async def _give_up(self, handle: SpeechHandle | None) -> None:
+        how = self._how
         self._lines.warning("gave_up", f"Too many errors: {how}", on_exhausted=how)
         if how == "stay":
             return
@@ -210,6 +223,7 @@ class Responder:
         hook = self._options.transfer
         if hook is None:
             return False
+        self._transfers += 1
         try:
             async with asyncio.timeout(TRANSFER_TIMEOUT_S):
                 answer = hook(self._session)
@@ -219,7 +233,9 @@ class Responder:
                 return False
             if isinstance(answer, Agent):
                 self._session.update_agent(answer)
-        except Exception as exc:  # noqa: BLE001  # a user's hook; the call is closed instead
+        except BaseException as exc:  # a user's hook, whatever it raises; the call is closed instead
+            if cancelled_by_us(exc):
+                raise
             self._lines.warning("gave_up", "transfer failed", error=type(exc).__name__)
             return False
         self.outcome = "transferred"

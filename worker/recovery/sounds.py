@@ -53,9 +53,9 @@ class Sounds:
         """Take another file of the user's. Raises `AudioFileError`."""
         self._custom = load_clip(custom)
 
-    def clip(self, *, final: bool, texts: Iterable[str]) -> Clip:
-        """What to play; `texts` are the messages that would fit, best first."""
+    def clip(self, *, final: bool, texts: Iterable[str], goodbye: bool = True) -> Clip:
+        """What to play; `texts` are the messages that would fit, best first. goodbye: a final one ends the call."""
         own = self._custom_final if final else self._custom
         if own is not None:
             return own
-        return self.own_voice.get(texts) or recording(self.language, FINAL if final else APOLOGY)
+        return self.own_voice.get(texts) or recording(self.language, FINAL if final and goodbye else APOLOGY)

@@ -83,13 +83,20 @@ class Speaker:
         return self._sounds.own_voice.get([text]) if self.has_sound else None
 
     def say(
-        self, text: str, *, final: bool, recorded: bool, texts: list[str], clip: Clip | None = None
+        self,
+        text: str,
+        *,
+        final: bool,
+        recorded: bool,
+        texts: list[str],
+        clip: Clip | None = None,
+        goodbye: bool = True,
     ) -> SpeechHandle | None:
         """Say `text`, or play what is recorded in its place (`clip`, if given). None when nobody can speak."""
         self.saying = True
         try:
             if clip is None and self.has_sound and (recorded or not self._can_speak()):
-                clip = self._sounds.clip(final=final, texts=[text, *texts])
+                clip = self._sounds.clip(final=final, texts=[text, *texts], goodbye=goodbye)
             try:
                 handle = self._say(text, clip)
             except TypeError:

@@ -14,7 +14,7 @@ import structlog
 from livekit.agents import AgentSession, JobContext
 
 from worker.link.api import Link
-from worker.recovery import setup_error_handling
+from worker.recovery import ErrorRecoveryManager, setup_error_handling
 from worker.recovery.phrases import FINAL
 from worker.recovery.sounds import APOLOGY, recording
 from worker.runtime.rehearsal import Rehearsal, rehearsal_from_environment
@@ -57,11 +57,18 @@ class SessionHook:
         """Put the session under guard; a session that cannot be guarded is still a call that must go on."""
         if self._settings.guard:
             try:
-                setup_error_handling(session, link=self._link, settings=self._settings)
+                manager = setup_error_handling(session, link=self._link, settings=self._settings)
+                cast("Any", session).on("close", functools.partial(self._closed, manager))
             except Exception as exc:  # noqa: BLE001  # an unguarded call is better than none
                 log.error("session is not guarded", action="guard_failed", exception=type(exc).__name__)
         if self._rehearsal is not None:
             self._rehearsal.attach(session)
+
+    def _closed(self, manager: ErrorRecoveryManager, event: object) -> None:
+        """Closing a session leaves its job in the room, and a caller on a dead line."""
+        del event
+        if manager.options.end_job and manager.report().outcome == "gave_up":
+            self._ctx.shutdown("the call was given up after too many errors")
 
     def after(self) -> None:
         """The session runs: a rehearsal's caller begins to speak."""
