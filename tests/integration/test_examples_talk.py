@@ -82,6 +82,13 @@ async def test_an_example(
         apology = await said(session, sink, "And now?")
         if name == "custom_handlers":
             assert apology.startswith("We are very busy right now, this was try 1 of 5.")
+            for provider in ("groq", "openai"):
+                sim.set_fault("llm", provider, "status", status=500)
+            for _ in range(3):
+                await said(session, sink, "Hello?")
+            await wait_until(
+                lambda: sink.said[-1].startswith("Hello, I am a colleague."), "the colleague greets"
+            )
         else:
             assert apology in shipped("en")["llm.rate_limit"]
     finally:

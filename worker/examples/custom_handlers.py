@@ -8,24 +8,34 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli
+from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli, llm
 
 from worker import setup_error_handling
-from worker.examples.services import services
+from worker.examples.services import second_llm, services
 from worker.recovery import RecoveryEvent
 
 log = logging.getLogger("my-agent")
 
 
-def to_a_person(session: AgentSession[Any]) -> Agent:
-    """Called when too many errors have come in a row. An Agent that is returned takes the call over."""
-    log.warning("handing over a call", extra={"agent_state": session.agent_state})
-    return Agent(instructions="Say that a colleague calls back, ask for a good time, and say goodbye.")
+class Colleague(Agent):
+    """Takes the call over, with a language model of another provider: the first one is why it is needed."""
+
+    def __init__(self, model: llm.LLM[Any]) -> None:
+        super().__init__(instructions="Ask for a good time to call back, and say goodbye.", llm=model)
+
+    async def on_enter(self) -> None:
+        self.session.say("Hello, I am a colleague. When may we call you back?")
 
 
 async def entrypoint(ctx: JobContext) -> None:
     """Answer one call."""
     session: AgentSession[Any] = AgentSession(**services(ctx))
+
+    def to_a_person(session: AgentSession[Any]) -> Agent:
+        # Called when too many errors have come in a row. An Agent that is returned takes the call over.
+        log.warning("handing over a call", extra={"agent_state": session.agent_state})
+        return Colleague(second_llm(ctx))
+
     manager = setup_error_handling(
         session, max_retries={"llm": 2, "rate_limit": 5}, on_exhausted="transfer", transfer=to_a_person
     )

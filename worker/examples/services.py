@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from livekit.agents import JobContext
+from livekit.agents import JobContext, llm
 
 from worker.providers import build_providers
 from worker.settings import load_settings
@@ -20,3 +20,10 @@ def services(ctx: JobContext) -> dict[str, Any]:
         "tts": providers.tts[0].plugin,
         "vad": providers.vad,
     }
+
+
+def second_llm(ctx: JobContext) -> llm.LLM[Any]:
+    """The language model of the next provider in the settings; closed when the job ends."""
+    providers = build_providers(load_settings())
+    ctx.add_shutdown_callback(providers.aclose)
+    return providers.llm[-1].plugin
