@@ -5,20 +5,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import aiohttp
 import pytest
 from livekit.agents import Agent, AgentSession, function_tool, llm
+from livekit.agents.utils import is_given
 
 from tests.support.noted_link import NotedLink
-from tests.support.sessions import text_call
+from tests.support.sessions import Sink, TextCall, text_call
 from tests.support.waiting import wait_until
 from worker.guard.llm import GuardedLLM
 from worker.guard.stt import GuardedSTT
-from worker.recovery import setup_error_handling
+from worker.recovery import ErrorRecoveryManager, setup_error_handling
+from worker.recovery.phrases import shipped
 from worker.simulator import Options, SimulatorServer
-from worker.simulator.plugins import groq_llm, groq_stt, openai_llm
+from worker.simulator.plugins import cartesia_stt, groq_llm, groq_stt, openai_llm
 
 GROQ = "llm:groq:llama-3.3-70b-versatile"
 OPENAI = "llm:openai:gpt-4.1-mini"
@@ -182,3 +186,56 @@ async def test_sessions_of_a_process_share_one_budget_of_hedges(
         assert isinstance(one.session.llm, GuardedLLM)
         assert isinstance(two.session.llm, GuardedLLM)
         assert one.session.llm.hedges is two.session.llm.hedges
+
+
+async def test_models_changed_in_the_call_are_guarded(sim: SimulatorServer, link: NotedLink) -> None:
+    async with text_call(groq_llm(sim.url), link=link) as call:
+        await call.ask("Hello?")
+        cast("Any", call.session.current_agent).update_options(llm=openai_llm(sim.url))
+        await call.ask("And now?")
+        assert link.ends() == [(GROQ, "ok"), (OPENAI, "ok")]
+        assert isinstance(call.session.current_agent.llm, GuardedLLM)
+
+
+async def test_a_second_manager_sees_the_faults_and_leaves_the_users_guard_open(
+    sim: SimulatorServer, link: NotedLink
+) -> None:
+    """As in a worker: the hook's manager is there first, then the entrypoint attaches one of its own."""
+    guarded = GuardedLLM([groq_llm(sim.url), openai_llm(sim.url)], link=link)
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(guarded) as call:
+        second = ErrorRecoveryManager(own_voice=False).attach(call.session)
+        await cast("Any", call.manager)._closing_task
+        await call.ask("Hello?")
+        assert (second.report().failovers, call.manager.report().failovers) == (1, 0)
+        link.rule(GROQ, first_output_ms=1234)
+        assert guarded.guard.rule(GROQ).snapshot.first_output_ms == 1234, "the user's guard is not closed"
+        await second.aclose()
+        assert guarded.guard.link is link
+
+
+async def test_a_fresh_recogniser_stream_is_undone_at_the_end(sim: SimulatorServer, link: NotedLink) -> None:
+    """It is given to the agent: an agent that is used again must not begin with a closed guard."""
+    agent = Agent(instructions="Answer.")
+    async with aiohttp.ClientSession() as http:
+        recogniser = cartesia_stt(sim.url, session=http)
+        session: AgentSession[Any] = AgentSession(stt=recogniser, llm=groq_llm(sim.url))
+        async with text_call(None, agent=agent, session=session, link=link) as call:
+            assert cast("Any", call.manager)._guard.reset_stt()
+            assert isinstance(cast("Any", agent)._stt, GuardedSTT)
+        assert not is_given(cast("Any", agent)._stt)
+
+
+async def test_set_up_in_another_thread_says_so_and_leaves_nothing_behind(sim: SimulatorServer) -> None:
+    # With a recogniser, whose swap waits for silence in the loop: it is what failed half way.
+    session: AgentSession[Any] = AgentSession(stt=cartesia_stt(sim.url), llm=groq_llm(sim.url), vad=None)
+    session.output.transcription = sink = Sink()
+    await cast("Any", session).start(Agent(instructions="Answer."))
+    with pytest.raises(RuntimeError, match="event loop"):
+        await asyncio.to_thread(setup_error_handling, session, own_voice=False)
+    manager = setup_error_handling(session, own_voice=False)
+    call = TextCall(session, manager, sink)
+    sim.set_fault("llm", "groq", "status", status=500)
+    assert await call.ask("Hello?") in shipped("en")["llm"]
+    await session.aclose()
+    await manager.aclose()

@@ -16,7 +16,7 @@ from worker.cli import app
 from worker.recovery.phrases import shipped
 from worker.simulator import SimulatorServer
 
-pytestmark = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,7 @@ def answer(*args: str) -> tuple[int, Any]:
     return code, json.loads(output)
 
 
+@espeak
 @pytest.mark.parametrize("suffix", ["wav", "ogg", "mp3", "flac"])
 def test_a_file_with_espeak_that_can_be_played(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"sorry.{suffix}"
@@ -47,6 +48,7 @@ def test_a_file_with_espeak_that_can_be_played(tmp_path: Path, suffix: str) -> N
     assert 0.5 < made["items"][0]["seconds"] < 5
 
 
+@espeak
 def test_messages_of_a_language(tmp_path: Path) -> None:
     code, made = answer("--language", "de", "--out", str(tmp_path / "x.wav"))
     assert (code, made["items"][0]["text"]) == (0, shipped("de")["tts"][0])
@@ -67,10 +69,14 @@ def test_files_that_cannot_be_played(tmp_path: Path) -> None:
     [
         (["--engine", "pigeon"], 2, "must be one of"),
         (["--engine", "tts"], 1, "API_KEY"),
-        ([], 1, "give --out FILE"),
-        (["--text", "x", "--out", "sorry.doc"], 1, "must be one of .wav"),
-        (["--text", "x", "--out", "/nonexistent/sorry.wav"], 1, "cannot be written"),
-        (["--language", "xx-unknown", "--text", "x", "--out", "x.wav"], 1, "does not speak"),
+        pytest.param([], 1, "give --out FILE", marks=espeak),
+        pytest.param(["--text", "x", "--out", "sorry.doc"], 1, "must be one of .wav", marks=espeak),
+        pytest.param(
+            ["--text", "x", "--out", "/nonexistent/sorry.wav"], 1, "cannot be written", marks=espeak
+        ),
+        pytest.param(
+            ["--language", "xx-unknown", "--text", "x", "--out", "x.wav"], 1, "does not speak", marks=espeak
+        ),
     ],
 )
 def test_what_cannot_be_made(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import wave
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from worker.recovery import AudioFileError, ErrorRecoveryManager
 from worker.recovery.audio import MAX_BYTES, Clip, load_clip, pcm_of, write_file
-from worker.recovery.own_voice import OwnVoice, VoiceCache, digest
+from worker.recovery.own_voice import LOCK, LOCK_STALE_S, OwnVoice, VoiceCache, digest
 from worker.recovery.sounds import Sounds
 
 
@@ -97,7 +98,8 @@ def test_the_users_file_then_the_own_voice_then_the_recording(tmp_path: Path) ->
     assert sounds.clip(final=False, texts=["a"]).text.startswith("I'm sorry")
     assert sounds.clip(final=True, texts=["a"]).text.endswith("Goodbye.")
     spoken = Clip("b", load_clip(mine).frames)
-    own._clips["b"] = spoken  # pyright: ignore[reportPrivateUsage] - as if synthesised
+    own._key = KEY  # pyright: ignore[reportPrivateUsage] - as if synthesised
+    own._clips[digest("b", KEY)] = spoken  # pyright: ignore[reportPrivateUsage] - the same
     assert sounds.clip(final=False, texts=["a", "b"]) is spoken
     sounds.use(mine)
     assert sounds.clip(final=False, texts=["a", "b"]).text == ""
@@ -154,3 +156,21 @@ def test_a_folder_that_cannot_be_made_means_no_sound(tmp_path: Path) -> None:
     assert cache.write("abc", b"x", {}) is False
     assert cache.read("abc", "x") is None
     assert cache.entries() == []
+
+
+def test_one_maker_of_sounds_at_a_time_and_none_that_died_is_waited_for(tmp_path: Path) -> None:
+    one, other = VoiceCache(tmp_path), VoiceCache(tmp_path)
+    assert one.lock()
+    assert not other.lock()
+    long_ago = time.time() - LOCK_STALE_S - 1
+    os.utime(tmp_path / LOCK, (long_ago, long_ago))
+    assert other.lock()
+    other.unlock()
+    assert one.lock()
+
+
+def test_a_sound_that_cannot_be_kept_leaves_nothing_behind(tmp_path: Path) -> None:
+    name = digest("Sorry.", KEY)
+    (tmp_path / f"{name}.wav").mkdir()  # nothing can take its place
+    assert not VoiceCache(tmp_path).write(name, b"sound", {})
+    assert [file.name for file in tmp_path.iterdir()] == [f"{name}.wav"]

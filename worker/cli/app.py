@@ -119,14 +119,20 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
     probe: Annotated[bool, typer.Option(help="send one real, minimal request to every provider")] = False,
 ) -> None:
-    """Look at settings, agent, Redis and providers before callers do. Exit code 1 when something is wrong.
+    """Look at settings, agent, Redis and providers before callers do.
+    Exit code 1 when something is wrong, 2 for a wrong setting.
 
     Example: worker check --probe
     """
     from worker.cli.checks import run_checks
-    from worker.settings import load_settings
+    from worker.recovery.from_settings import check_error_audio
+    from worker.settings import WrongSetting, load_settings
 
     settings = load_settings()
+    try:
+        check_error_audio(settings)
+    except WrongSetting as exc:
+        _fail(str(exc), 2)
     findings = asyncio.run(run_checks(settings, agent, probe=probe))
     if as_json:
         typer.echo(json.dumps({"ok": all(f.ok for f in findings), "items": [f.as_dict() for f in findings]}))

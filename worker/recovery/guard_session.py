@@ -22,6 +22,7 @@ from worker.guard.llm import GuardedLLM
 from worker.guard.routing import GuardOptions, HedgeBudget
 from worker.guard.stt import GuardedSTT
 from worker.guard.tts import GuardedTTS
+from worker.link.api import Link
 from worker.recovery.observed_link import ObservedLink
 
 log = structlog.get_logger("worker.recovery")
@@ -59,6 +60,16 @@ def _shared_hedges() -> HedgeBudget:
     return _hedges.setdefault(loop, HedgeBudget())
 
 
+def need_loop() -> asyncio.AbstractEventLoop:
+    """The running one. Raises RuntimeError with what to do."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "error handling of a running session must be set up in the session's event loop"
+        ) from None
+
+
 class SessionGuard:
     """The guards of one session. `install()` once; `release()` when the session has closed.
 
@@ -84,9 +95,11 @@ class SessionGuard:
         self._hedges = _shared_hedges()
         self._made: dict[int, tuple[Any, AnyGuard]] = {}
         self._restore: list[tuple[Any, str, Any, Any]] = []
+        self._adopted: list[tuple[AnyGuard, Link]] = []
         self._refused: set[int] = set()
         self._stt_timer: asyncio.TimerHandle | None = None
         self._installed = False
+        self.voice_changed: Callable[[], None] = lambda: None
 
     @property
     def guards(self) -> list[AnyGuard]:
@@ -106,13 +119,18 @@ class SessionGuard:
             return own
         return getattr(self.session, slot)
 
+    def plugin(self, role: Role) -> Any:
+        """The plugin that a role has first (None: nothing)."""
+        guard = self.guard_of(role)
+        return guard.guard.children[0].plugin if guard is not None else self.component(role)
+
     def install(self) -> None:
         """Guard what is there now and whatever agents bring later. Doing it again changes nothing."""
         if self._installed:
             return
         self._installed = True
-        cast("Any", self.session).on("conversation_item_added", self._on_item)
-        cast("Any", self.session).on("user_state_changed", self._on_user_state)
+        for event, handler in self._listeners():
+            cast("Any", self.session).on(event, handler)
         if getattr(self.session, "_activity", None) is None:
             for role in _SLOTS:
                 self._swap(self.session, role)
@@ -134,35 +152,46 @@ class SessionGuard:
             return False
         if isinstance(component, GuardedSTT) and component.overdue():
             return True
-        cast("Any", self.session.current_agent).update_options(stt=component)
+        agent = cast("Any", self.session.current_agent)
+        if agent._stt is not component:
+            # It becomes the agent's own: an agent that is used again must not begin with a guard that was let go.
+            self._restore.append((agent, "_stt", agent._stt, component))
+        agent.update_options(stt=component)
         return True
 
     def restore(self) -> None:
         """Put back what was there before."""
         if self._stt_timer is not None:
             self._stt_timer.cancel()
-        for event, handler in (
-            ("conversation_item_added", self._on_item),
-            ("user_state_changed", self._on_user_state),
-        ):
+        for event, handler in self._listeners():
             with contextlib.suppress(Exception):
                 cast("Any", self.session).off(event, handler)
         for owner, slot, before, guard in reversed(self._restore):
             if getattr(owner, slot, None) is guard:
                 setattr(owner, slot, before)
         self._restore.clear()
+        for adopted, theirs in self._adopted:
+            if adopted.guard.link is self.link:
+                adopted.guard.link = theirs
+        self._adopted.clear()
         self._installed = False
 
     async def release(self) -> None:
-        """The same, and let go of link and plugins (they stay their owners')."""
+        """The same, and let go of link and plugins (they stay their owners'). Guards of the user's stay open."""
         self.restore()
-        made = [guard for _, guard in self._made.values()]
+        made = [guard for component, guard in self._made.values() if guard is not component]
         self._made.clear()
         for guard in made:
-            if getattr(guard, "owns_plugins", True) is False or isinstance(guard, GuardedLLM):
-                await guard.aclose()
+            await guard.aclose()
 
     # ------------------------------------------------------------------ inside
+
+    def _listeners(self) -> tuple[tuple[str, Callable[[Any], None]], ...]:
+        return (
+            ("conversation_item_added", self._on_item),
+            ("user_state_changed", self._on_user_state),
+            ("speech_created", self._on_speech),
+        )
 
     def _guard_running(self) -> None:
         agent = self.session.current_agent
@@ -240,32 +269,66 @@ class SessionGuard:
         if id(guard) in self._made:
             return
         self._made[id(guard)] = (guard, guard)
-        inner = guard.guard.link
-        if isinstance(inner, ObservedLink):
+        theirs = guard.guard.link
+        if theirs is self.link:
             return
-        self.link.attach(inner)
+        self._adopted.append((guard, theirs))
+        # Another session's observer would note this session's faults: only the link behind it is of use.
+        inner = theirs.inner if isinstance(theirs, ObservedLink) else theirs
+        if inner is not None:
+            self.link.attach(inner)
         guard.guard.link = self.link
 
     def _on_item(self, event: Any) -> None:
         if getattr(event.item, "type", "") != "agent_handoff":
+            self._look_again()
             return
         # Emitted when the new agent is chosen and before it starts: what is set now is what it starts with.
         try:
             self.agent(self.session.current_agent)
+            self.voice_changed()
         except Exception as exc:  # noqa: BLE001 - an unguarded agent is better than a hand-off that fails
             log.error("agent is not guarded", action="recovery.agent_not_guarded", error=type(exc).__name__)
 
+    def _on_speech(self, event: Any) -> None:
+        del event
+        self._look_again()  # before the reply asks its model
+
     def _on_user_state(self, event: Any) -> None:
+        self._look_again()
         if self._stt_timer is None:
             return
         self._stt_timer.cancel()
         if event.new_state != "speaking":
             self._swap_stt_when_quiet()
 
+    def _look_again(self) -> None:
+        """`update_options` gave the agent another model in the call: it gets a guard too."""
+        if getattr(self.session, "_activity", None) is None:
+            return
+        try:
+            agent = self.session.current_agent
+            for role in (Role.LLM, Role.TTS):
+                if self._is_bare(self.component(role)):
+                    self._swap_running(agent, role)
+                    if role is Role.TTS:
+                        self.voice_changed()
+            if self._stt_timer is None and self._is_bare(self.component(Role.STT)):
+                self._swap_stt_when_quiet()
+        except Exception as exc:  # noqa: BLE001 - the call goes on with what it has
+            log.error("model is not guarded", action="recovery.not_guarded", error=type(exc).__name__)
+
+    def _is_bare(self, component: Any) -> bool:
+        if component is None or id(component) in self._refused or isinstance(component, llm.RealtimeModel):
+            return False
+        return all(component is not guard for guard in self.guards)
+
     def _swap_stt_when_quiet(self) -> None:
         now = self.component(Role.STT)
         if now is None or isinstance(now, GuardedSTT):
             self._stt_timer = None
+            if now is not None:
+                self._adopt(now)
             self._swap(self.session, Role.STT)
             return
         loop = asyncio.get_running_loop()

@@ -22,8 +22,10 @@ from supervisor.wire.vocabulary import FaultKind, Role
 from worker.guard.routing import GuardOptions
 from worker.link.api import Link
 from worker.recovery.counters import DEFAULT_MAX_RETRIES, ErrorCounters, Limits
-from worker.recovery.guard_session import SessionGuard
+from worker.recovery.from_settings import from_environment
+from worker.recovery.guard_session import SessionGuard, need_loop
 from worker.recovery.handlers import Handler, Handlers
+from worker.recovery.language import SpokenLanguage
 from worker.recovery.lines import Lines
 from worker.recovery.observed_link import ObservedLink
 from worker.recovery.options import RecoveryOptions
@@ -32,7 +34,8 @@ from worker.recovery.phrases import FallbackMessages
 from worker.recovery.responder import Responder
 from worker.recovery.sounds import Sounds
 from worker.recovery.speaker import Speaker
-from worker.recovery.stats import ErrorStats, SessionReport
+from worker.recovery.stats import ErrorStats, SessionReport, less, plain
+from worker.recovery.voice_prep import VoicePrep
 from worker.recovery.watch import SessionWatch
 from worker.settings import WorkerSettings
 
@@ -92,6 +95,9 @@ class ErrorRecoveryManager:
         self._opened: Any = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._began = False
+        self._voice: VoicePrep | None = None
+        self._preparing: asyncio.Task[Any] | None = None
+        self._language = SpokenLanguage()
 
     # ------------------------------------------------------------------ for users
 
@@ -115,9 +121,9 @@ class ErrorRecoveryManager:
             {role.value: self.counters.total[role] for role in _SHOWN},
             {
                 Role.REALTIME.value: self.counters.total[Role.REALTIME],
-                "by_kind": self._by_kind(),
+                "by_kind": plain(self.counters.by_kind),
                 "in_a_row": {role.value: self.counters.in_a_row(role) for role in _SHOWN},
-                "handled": report.faults,
+                "handled": less(self.link.by_kind, self.counters.by_kind),
                 "failovers": report.failovers,
                 "apologies": report.apologies,
                 "turns": report.turns,
@@ -130,10 +136,7 @@ class ErrorRecoveryManager:
     def report(self) -> SessionReport:
         """The session so far; after its end the final report."""
         watch, responder = self._watch, self._responder
-        faults: dict[str, dict[str, int]] = {
-            role.value: {kind.value: n for kind, n in kinds.items()}
-            for role, kinds in self.link.by_kind.items()
-        }
+        faults = plain(self.link.by_kind)
         for role, kinds in self.counters.by_kind.items():
             mine = faults.setdefault(role.value, {})
             # An error without a fault of an attempt: empty answers, realtime.
@@ -168,6 +171,8 @@ class ErrorRecoveryManager:
             self.link.attach(link)
         if self.session is session:
             return self
+        if getattr(session, "_activity", None) is not None:
+            need_loop()  # before anything is changed
         before = manager_of(session)
         if before is not None:
             # Two that both apologise would be worse than either: the newer one is what the user asked for last.
@@ -175,21 +180,34 @@ class ErrorRecoveryManager:
             before.let_go()
             if self.link.inner is None and before.link.inner is not None:
                 self.link.attach(before.link.inner)
+        self.session, self._settings = session, settings or from_environment()
         setattr(session, _ATTRIBUTE, self)
-        self.session, self._settings = session, settings or self._settings
+        try:
+            self._take_care(session, self._settings)
+        except BaseException:
+            # Half set up is worse than not at all: the next try must not be given this one.
+            delattr(session, _ATTRIBUTE)
+            if self._watch is not None:
+                self._watch.end()
+            if self._guard is not None:
+                self._guard.restore()
+            self.session = None
+            raise
+        return self
+
+    def _take_care(self, session: AgentSession[Any], s: WorkerSettings) -> None:
         job = get_job_context(required=False)
         self.session_id = job.job.id if job is not None and job.job.id else shortuuid("session_")
         self._lines = Lines(self.session_id, emoji=self.options.emoji)
         self._started_at_ms = time.time_ns() // 1_000_000
         self._ended_at_ms = 0
-        s = self._settings
         self._guard = guard = SessionGuard(
             session,
             self.link,
             session_id=self.session_id,
             started_at_ms=self._started_at_ms,
-            options=GuardOptions(latency_budget_ms=s.latency_budget_ms, hedge=s.hedge) if s else None,
-            continue_answers=s.continue_answers if s else True,
+            options=GuardOptions(latency_budget_ms=s.latency_budget_ms, hedge=s.hedge),
+            continue_answers=s.continue_answers,
         )
         self._speaker = Speaker(session, guard, self.sounds, add_to_chat_ctx=self.options.add_to_chat_ctx)
         self._watch = SessionWatch(session, self, guard, self.link, self._speaker, self.options)
@@ -207,11 +225,21 @@ class ErrorRecoveryManager:
         )
         if self.options.guard:
             guard.install()
-        self._choose_language(guard)
+        self._choose_language(guard, s)
+        self._voice = VoicePrep(
+            session,
+            guard,
+            self._speaker,
+            self._watch,
+            self.link,
+            self.fallback_messages,
+            self.own_voice,
+            self.options.on_exhausted,
+        )
+        guard.voice_changed = self._prepare_voice
         self._watch.begin()
         if getattr(session, "_activity", None) is not None:
             self.looked()
-        return self
 
     @property
     def over(self) -> bool:
@@ -254,8 +282,7 @@ class ErrorRecoveryManager:
         if self.link.inner is None:
             self._spawn(self._open_link(), "recovery-link")
         self._spawn(self._publish(), "recovery-publish")
-        if self.options.own_voice:
-            self._spawn(self._prepare_voice(), "recovery-own-voice")
+        self._prepare_voice()
 
     def already_recoverable(self, role: Role, kind: FaultKind) -> None:
         """Somebody else takes care of it."""
@@ -271,9 +298,11 @@ class ErrorRecoveryManager:
             )
 
     def spoke_language(self, language: str) -> None:
-        """The language that the caller speaks, as the recogniser has it."""
-        if not self.options.language:
-            self._set_language(language)
+        """The language of the caller's last words, as the recogniser has it."""
+        heard = self._language.heard(language)
+        if heard and heard != self.fallback_messages.language:
+            self._set_language(heard)
+            self._prepare_voice()
 
     def error(self, role: Role, kind: FaultKind, *, counts: bool = True) -> None:
         """An error that a caller waits behind."""
@@ -286,10 +315,10 @@ class ErrorRecoveryManager:
         self._failed = event.error is not None
         report = self.report()
         self.link.session(report.info(self.link.worker))
-        stats = dict(self.get_error_stats())
+        stats = self.get_error_stats()
         fields = {name: value for name, value in report.as_dict().items() if name != "session"}
-        self._lines.info("stats", f"Session error statistics: {stats}", **fields)
-        if total := sum(stats.values()):
+        self._lines.info("stats", f"Session error statistics: {dict(stats)}", **fields)
+        if total := stats["total"]:
             self._lines.info("total", f"Total errors encountered: {total}", total=total)
         self.let_go()  # at once: the session may be started again before our tasks have ended
 
@@ -298,8 +327,9 @@ class ErrorRecoveryManager:
     async def _open_link(self) -> None:
         from worker.link.connect import connect  # a session inside a worker brings its link
 
+        settings = self._settings  # without any set the link reads what it needs itself
         try:
-            opened = await connect(self._settings)
+            opened = await connect(settings if settings is not None and settings.model_fields_set else None)
         except ValueError as exc:
             self._lines.warning("stats", "no link to a supervisor, guarding alone", error=type(exc).__name__)
             return
@@ -311,49 +341,21 @@ class ErrorRecoveryManager:
             self.link.session(self.report().info(self.link.worker))
             await asyncio.sleep(PUBLISH_EVERY_S)
 
-    async def _prepare_voice(self) -> None:
-        speaker, guard = self._speaker, self._guard
-        if speaker is None or guard is None or not speaker.has_sound:
-            return
-        voice = guard.guard_of(Role.TTS)
-        plugin = voice.guard.children[0].plugin if voice is not None else guard.component(Role.TTS)
-        if plugin is None:
-            return
-        messages = self.fallback_messages
-        # What is needed most comes first; a call that is over sooner leaves the rest to the next one.
-        keys = (
-            Role.TTS.value,
-            *messages.final_keys(self.options.on_exhausted),
-            Role.LLM.value,
-            Role.STT.value,
-            f"{Role.LLM.value}.{FaultKind.RATE_LIMIT.value}",
-        )
-        texts = [text for key in keys for text in messages.choices((key,))[1]]
-        await self.own_voice.prepare(cast("Any", plugin), texts, messages.language, self._calm)
-
-    async def _calm(self) -> bool:
-        """Wait for a moment in which the voice is known to work and nobody needs it."""
-        while self.session is not None and not self._closing():
-            idle = self.session.agent_state in ("listening", "idle") and self.session.user_state != "speaking"
-            if idle and self.link.successes[Role.TTS] and not (self._watch and self._watch.tts_is_dead):
-                return True
-            await asyncio.sleep(0.2)
-        return False
-
     # ------------------------------------------------------------------ inside
 
-    def _choose_language(self, guard: SessionGuard) -> None:
-        if self.options.language:
+    def _choose_language(self, guard: SessionGuard, settings: WorkerSettings) -> None:
+        given = [self.options.language, settings.language if "language" in settings.model_fields_set else ""]
+        language = self._language.choose(given, [guard.plugin(Role.TTS), guard.plugin(Role.STT)])
+        if language:
+            self._set_language(language)
+
+    def _prepare_voice(self) -> None:
+        """For the voice and the language that are in use now; what was begun for others ends."""
+        if not (self.options.own_voice and self._began and self._voice):
             return
-        for role in (Role.TTS, Role.STT):
-            component = guard.guard_of(role)
-            plugin = component.guard.children[0].plugin if component is not None else guard.component(role)
-            language = getattr(getattr(plugin, "_opts", None), "language", None)
-            if isinstance(language, str) and language:
-                self._set_language(language)
-                return
-        if self._settings is not None:
-            self._set_language(self._settings.language)
+        if self._preparing is not None:
+            self._preparing.cancel()
+        self._preparing = self._spawn(self._voice.run(), "recovery-own-voice")
 
     def _set_language(self, language: str) -> None:
         self.fallback_messages.language = language
@@ -365,6 +367,8 @@ class ErrorRecoveryManager:
             return responder.outcome
         if self._failed:
             return "failed"
+        if responder is not None and responder.final_messages:
+            return "gave_up"  # `stay`: nobody ended the call, but the caller was told to call again
         return "recovered" if responder is not None and responder.apologies else "ok"
 
     def _source(self, role: Role) -> str:
@@ -372,27 +376,20 @@ class ErrorRecoveryManager:
         noted = self.link.last_fault(role, time.monotonic() - FAULT_AGE_S)
         return noted.target if noted is not None else self.link.targets.get(role.value, "unknown")
 
-    def _by_kind(self) -> dict[str, dict[str, int]]:
-        return {
-            role.value: {kind.value: number for kind, number in kinds.items()}
-            for role, kinds in self.counters.by_kind.items()
-        }
-
     def _closing(self) -> bool:
         session = cast("Any", self.session)
         return session is None or bool(session._is_closing())
 
-    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         try:
-            loop = asyncio.get_running_loop()
+            loop = need_loop()
         except RuntimeError:
             work.close()
-            raise RuntimeError(
-                "error handling of a running session must be set up in the session's event loop"
-            ) from None
+            raise
         task = loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

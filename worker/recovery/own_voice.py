@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,10 @@ log = structlog.get_logger("worker.recovery")
 CACHE_MAX_BYTES: Final = 64 * 1024 * 1024
 CACHE_MAX_FILES: Final = 500
 SYNTHESIS_TIMEOUT_S: Final = 15.0
+LOCK: Final = ".making"
+# Longer than any synthesis: its maker has died.
+LOCK_STALE_S: Final = 60.0
+LOCK_LOOK_S: Final = 0.5
 
 
 def default_cache_dir() -> Path:
@@ -91,13 +96,36 @@ class VoiceCache:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for suffix, data in (("wav", wav), ("json", json.dumps(about).encode())):
                 half = self.folder / f".{name}.{secrets.token_hex(4)}"
-                half.write_bytes(data)
-                half.replace(self.folder / f"{name}.{suffix}")
+                try:
+                    half.write_bytes(data)
+                    half.replace(self.folder / f"{name}.{suffix}")
+                except OSError:
+                    half.unlink(missing_ok=True)
+                    raise
             self._tidy()
         except OSError as exc:
             log.warning("voice is not kept", action="recovery.voice_not_kept", error=type(exc).__name__)
             return False
         return True
+
+    def lock(self) -> bool:
+        """Be the only one of all processes that makes a sound. Nobody is kept out of a folder that holds no lock."""
+        lock = self.folder / LOCK
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if lock.exists() and time.time() - lock.stat().st_mtime > LOCK_STALE_S:
+                lock.unlink(missing_ok=True)
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def unlock(self) -> None:
+        """Let the next one."""
+        with contextlib.suppress(OSError):
+            (self.folder / LOCK).unlink(missing_ok=True)
 
     def entries(self) -> list[dict[str, Any]]:
         """What is kept: name, text, voice, bytes; newest first."""
@@ -139,33 +167,52 @@ class OwnVoice:
     def __init__(self, cache: VoiceCache) -> None:
         self.cache = cache
         self._clips: dict[str, Clip] = {}
+        self._key: dict[str, str] | None = None
 
     def get(self, texts: Iterable[str]) -> Clip | None:
-        """A clip for the first of these texts that there is one for."""
-        return next((clip for text in texts if (clip := self._clips.get(text)) is not None), None)
+        """A clip for the first of these texts that there is one for, in the voice that was prepared last."""
+        key = self._key
+        if key is None:
+            return None
+        return next(
+            (clip for text in texts if (clip := self._clips.get(digest(text, key))) is not None), None
+        )
 
     async def prepare(
         self, plugin: tts.TTS[Any], texts: Iterable[str], language: str, calm: Callable[[], Awaitable[bool]]
     ) -> bool:
         """Whether all are there now. `calm()` waits for a quiet moment; False: there will be none."""
         plugin = unwrap(plugin)
-        key = voice_key(plugin, language)
-        missing: list[str] = []
-        for text in dict.fromkeys(texts):
-            clip = await asyncio.to_thread(self.cache.read, digest(text, key), text)
-            if clip is None:
-                missing.append(text)
-            else:
-                self._clips[text] = clip
+        key = self._key = voice_key(plugin, language)
+        missing = [text for text in dict.fromkeys(texts) if not await self._read(text, key)]
         for text in missing:
             if not await calm():
                 return False
+            while not await asyncio.to_thread(self.cache.lock):  # noqa: ASYNC110  # the lock is other processes' too
+                await asyncio.sleep(LOCK_LOOK_S)  # another call is at it, perhaps with these very words
             try:
-                frame = await synthesise(plugin, text)
-                wav = frame.to_wav_bytes()
-                self._clips[text] = await asyncio.to_thread(clip_of, wav, text)
-            except Exception as exc:  # noqa: BLE001  # it may be as dead as what this is for; the exception may hold keys
-                log.info("own voice not made", action="recovery.own_voice_failed", error=type(exc).__name__)
-                return False
-            await asyncio.to_thread(self.cache.write, digest(text, key), wav, {"text": text} | key)
+                if not await self._read(text, key) and not await self._make(plugin, text, key):
+                    return False
+            finally:
+                self.cache.unlock()
+        return True
+
+    async def _read(self, text: str, key: dict[str, str]) -> bool:
+        name = digest(text, key)
+        if name not in self._clips:
+            clip = await asyncio.to_thread(self.cache.read, name, text)
+            if clip is not None:
+                self._clips[name] = clip
+        return name in self._clips
+
+    async def _make(self, plugin: tts.TTS[Any], text: str, key: dict[str, str]) -> bool:
+        name = digest(text, key)
+        try:
+            frame = await synthesise(plugin, text)
+            wav = frame.to_wav_bytes()
+            self._clips[name] = await asyncio.to_thread(clip_of, wav, text)
+        except Exception as exc:  # noqa: BLE001  # it may be as dead as what this is for; the exception may hold keys
+            log.info("own voice not made", action="recovery.own_voice_failed", error=type(exc).__name__)
+            return False
+        await asyncio.to_thread(self.cache.write, name, wav, {"text": text} | key)
         return True

@@ -36,7 +36,7 @@ TRANSFERS_MAX: Final = 2
 """Who fails as well is given up on: a call is not handed round for ever."""
 FINAL_PLAYOUT_S: Final = 20.0
 
-Spawn = Callable[[Coroutine[Any, Any, Any], str], None]
+Spawn = Callable[[Coroutine[Any, Any, Any], str], object]
 
 
 class Watched(Protocol):

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from supervisor.wire.messages import SessionInfo
-from supervisor.wire.vocabulary import FaultKind
+from supervisor.wire.vocabulary import FaultKind, Role
+
+ByKind = Mapping[Role, Counter[FaultKind]]
+
+
+def plain(by_kind: ByKind) -> dict[str, dict[str, int]]:
+    """With plain names."""
+    return {role.value: {kind.value: n for kind, n in kinds.items()} for role, kinds in by_kind.items()}
+
+
+def less(faults: ByKind, noticed: ByKind) -> dict[str, dict[str, int]]:
+    """Faults of attempts, but for those that became errors of the session."""
+    rest = {role: kinds - noticed.get(role, Counter()) for role, kinds in faults.items()}
+    return plain({role: kinds for role, kinds in rest.items() if kinds})
 
 
 class ErrorStats(dict[str, int]):
     """Errors that reached the session, by role: `{'llm': 2, 'tts': 0, 'stt': 1}`, which may be added up.
 
-    More is found under other keys, which are not among `keys()`: `by_kind` (role → kind → number, the faults
-    that were handled without the caller noticing included), `in_a_row`, `failovers`, `apologies`, `turns`,
+    More is found under other keys, which are not among `keys()`: `by_kind` (role → kind → number), `handled` (faults of
+    attempts that became none of those errors, by role and kind), `in_a_row`, `failovers`, `apologies`, `turns`,
     `longest_silence_s`, `outcome`, `total`.
     """
 

@@ -296,8 +296,8 @@ class SessionWatch:
         if event.is_final:
             self._manager.success(Role.STT)
             self._hook.watch()
-        if event.language:
-            self._manager.spoke_language(str(event.language))
+            if event.language:
+                self._manager.spoke_language(str(event.language))
 
     def _on_user_state(self, event: Any) -> None:
         now = self._clock()

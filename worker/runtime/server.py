@@ -20,6 +20,7 @@ from livekit.agents import AgentServer
 
 from supervisor.wire.vocabulary import WorkerState
 from worker.link.container import ContainerLink
+from worker.recovery.from_settings import check_error_audio
 from worker.runtime import jobs
 from worker.runtime.agent_ref import SHIPPED, UserAgent, load_agent
 from worker.settings import WorkerSettings
@@ -43,9 +44,11 @@ class ServeOptions:
 async def serve(settings: WorkerSettings, options: ServeOptions) -> None:
     """Run one worker until it is told to stop.
 
-    Raises `AgentNotFound`, or `WrongSetting` when the shipped agent lacks keys, before anything is started, and
+    Raises `AgentNotFound`, or `WrongSetting` when the shipped agent lacks keys or the
+    error audio cannot be played, before anything is started, and
     `CannotServe` when it cannot listen, or when LiveKit was given up; calls that still run may end first.
     """
+    check_error_audio(settings)
     agent = load_agent(options.agent)
     if agent.ref == SHIPPED:
         from worker.providers import start_notes  # imported by the shipped agent already; others do without
