@@ -106,7 +106,7 @@ class _Variant:
             lines = self._lines()
             row = summarise(self._variant, role, fault, lines, mine)
             self._result.rows.append(row)
-            self._result.timelines.append(_timeline(self._variant, role, fault, lines, mine[0]))
+            self._result.timelines += timelines(self._variant, role, fault, lines, mine)
             self._say(f"{self._variant}: {in_words(row)}")
         self._result.healthy[self._variant] = dead_air(healthy_turns(self._lines(), outages))
 
@@ -209,6 +209,14 @@ def _answered_since(lines: Sequence[Line], at_ms: int) -> set[str]:
         t["caller"] for t in lines
         if t["event"] == "turn" and t["speech_end_at"] >= at_ms and not t["silent"] and t["lost"] < t["expected"]
     }  # fmt: skip
+
+
+def timelines(
+    variant: str, role: str, fault: str, lines: Sequence[Line], outages: Sequence[Outage]
+) -> list[dict[str, Any]]:
+    """What the report draws: a picture of each round. Pure."""
+    found = [_timeline(variant, role, fault, lines, outage) for outage in outages]
+    return [{**timeline, "round": n} for n, timeline in enumerate(found, 1)]
 
 
 def _timeline(variant: str, role: str, fault: str, lines: Sequence[Line], outage: Outage) -> dict[str, Any]:

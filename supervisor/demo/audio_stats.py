@@ -87,6 +87,12 @@ def summarise(
     }
 
 
+def late_in_words(row: Mapping[str, Any]) -> str:
+    """p95/max in seconds of the turns that `summarise` holds apart; a dash without any."""
+    late = row["fault_late"]
+    return "-" if late["p95"] is None else f"{late['p95']:.2f}/{late['max']:.2f}"
+
+
 def dead_air(turns: Sequence[Line]) -> dict[str, float | None]:
     """From the end of a caller's speech to the first sound, seconds: p50, p95, max."""
     air = [float(t["dead_air_s"]) for t in turns if t["dead_air_s"] is not None]

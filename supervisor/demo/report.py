@@ -8,7 +8,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from supervisor.demo.audio_stats import verdict_on
+from supervisor.demo.audio_stats import late_in_words, verdict_on
 
 _WIDTH, _LANE, _LABEL, _MARGIN_S = 960, 16, 150, 12.0
 _COLUMNS = {
@@ -30,6 +30,9 @@ _KEY = {
     "fault": "fault",
 }
 _AIR_HEAD = "<th>dead air p50</th><th>p95</th><th>max</th>"
+
+# Turns that `dead_air_s` leaves out (see `audio_stats.summarise`).
+_LATE_HEAD = '<th title="the recogniser failed within 1.2 s before the end of speech">late fault p95/max</th>'
 
 
 def render_report(
@@ -67,10 +70,15 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     head = "".join(f"<th>{label}</th>" for label in _COLUMNS.values())
     body = "".join(
         f"<tr><td>{escape(row['variant'])}</td>{''.join(_cell(key, row[key]) for key in _COLUMNS)}"
-        f"{_air(row['dead_air_s'])}</tr>"
+        f"{_air(row['dead_air_s'])}<td>{_late(row)}</td></tr>"
         for row in rows
     )
-    return f"<table><tr><th>variant</th>{head}{_AIR_HEAD}</tr>{body}</table>"
+    return f"<table><tr><th>variant</th>{head}{_AIR_HEAD}{_LATE_HEAD}</tr>{body}</table>"
+
+
+def _late(row: Mapping[str, Any]) -> str:
+    turns = row["fault_late"]["turns"]
+    return f"{late_in_words(row)} s, of {turns}" if turns else "-"
 
 
 def _cell(key: str, value: int) -> str:
@@ -105,12 +113,13 @@ def _picture(timeline: Mapping[str, Any]) -> str:
         f'<rect class="fault" x="{_LABEL + _MARGIN_S * scale:.1f}" y="0" '
         f'width="{(timeline["to_ms"] - timeline["from_ms"]) / 1000 * scale:.1f}" height="{height}"/>'
     )
-    drawn = [fault, f'<text x="0" y="12">{escape(timeline["variant"])}</text>']
+    name = f"{timeline['variant']}, round {timeline['round']}"
+    drawn = [fault, f'<text x="0" y="12">{escape(name)}</text>']
     for lane, (caller, turns) in enumerate(sorted(lanes.items())):
         drawn.append(f'<text x="0" y="{28 + lane * _LANE}">{escape(caller[-22:])}</text>')
         for turn in turns:
             drawn += _turn(turn, lane, bar)
-    label = f"{timeline['variant']}: {timeline['role']} {timeline['fault']}, {len(lanes)} calls"
+    label = f"{name}: {timeline['role']} {timeline['fault']}, {len(lanes)} calls"
     return (
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(drawn)}</svg>'
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import io
+from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
-from supervisor.demo.audio_drill import FAULTS, ROLES, cases
+from supervisor.demo.audio_drill import FAULTS, ROLES, cases, timelines
 from supervisor.demo.audio_stats import healthy_turns, summarise, verdict_on
+from supervisor.demo.cli import audio_table
 from supervisor.demo.drill_stats import Outage
 from supervisor.demo.report import render_report
 
@@ -65,6 +68,26 @@ def test_a_recogniser_that_fails_while_the_last_words_are_spoken_is_counted_apar
     assert row["fault_late"] == {"turns": 1, "p50": 2.4, "p95": 2.4, "max": 2.4}
     assert row["dead_air_s"]["max"] == 1.0
     assert (row["turns"], row["calls"]) == (3, 2)
+    # Apart, but in sight: on the page, and in a terminal of 120 columns.
+    assert "<td>2.40/2.40 s, of 1</td>" in render_report([row], {}, [])
+    terminal = Console(width=120, file=io.StringIO(), color_system=None)
+    rows = [
+        {
+            **row,
+            "turns": 640,
+            "answered": 640,
+            "words_lost": 1234,
+            "variant": "upstream",
+            "fault": "dead-hang",
+        }
+    ]
+    terminal.print(audio_table(rows))
+    # Nothing is cut off.
+    lines_shown = cast("io.StringIO", terminal.file).getvalue().splitlines()
+    assert max(map(len, lines_shown)) <= 120
+    data = next(line for line in lines_shown if "dead-hang" in line)
+    assert "2.40/2.40" in data
+    assert "upstream" in data
     other = summarise("guarded", "llm", "hang", lines, [OUTAGE])
     assert (other["fault_late"]["turns"], other["dead_air_s"]["max"]) == (0, 2.4)
 
@@ -85,16 +108,12 @@ def test_no_role_gets_a_fault_it_cannot_have() -> None:
 def test_the_report_holds_every_case_and_escapes_what_it_shows() -> None:
     lines = [turn(caller="<script>alert(1)</script>"), turn(silent=True, dead_air_s=None, lost=12)]
     row = summarise("guarded", "llm", "cut", lines, [OUTAGE])
-    timeline = {
-        "variant": "guarded",
-        "role": "llm",
-        "fault": "cut",
-        "from_ms": 100_000,
-        "to_ms": 120_000,
-        "turns": lines,
-    }
-    page = render_report([row], {"guarded": {"p50": 0.8, "p95": 0.9, "max": None}}, [timeline])
+    again = Outage(200_000, 220_000)
+    drawn = timelines("guarded", "llm", "cut", [*lines, turn(205_000)], [OUTAGE, again])
+    assert [len(timeline["turns"]) for timeline in drawn] == [2, 1]
+    page = render_report([row], {"guarded": {"p50": 0.8, "p95": 0.9, "max": None}}, drawn)
     assert "<script" not in page
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 2
+    assert "guarded, round 2: llm cut, 1 calls" in page
     assert "llm: cut" in page
     assert 'class="bad">1<' in page
