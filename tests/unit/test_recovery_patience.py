@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
+from livekit.agents import llm
 
 from supervisor.wire.vocabulary import FaultKind, Role
 from tests.support.noted_link import NotedLink
@@ -27,7 +29,7 @@ GivenUp = tuple[Role, FaultKind, float]
 class Call:
     """What the watchdog sees of a call whose caller has just said their last word."""
 
-    def __init__(self, targets: list[str]) -> None:
+    def __init__(self, targets: list[str], model: Any = None) -> None:
         self.loop = asyncio.get_running_loop()
         self.silence, self.work, self.turn = SilenceMeter(), Work(), 1
         self.link = ObservedLink(NotedLink(), clock=self.loop.time)
@@ -35,8 +37,7 @@ class Call:
         self.given_up: list[GivenUp] = []
         route = SimpleNamespace(route=lambda: [SimpleNamespace(target=target) for target in targets])
         guards = {Role.LLM: SimpleNamespace(guard=route)} if targets else {}
-        no_components = dict[Role, Any]()
-        guard = SimpleNamespace(guard_of=guards.get, component=no_components.get)
+        guard = SimpleNamespace(guard_of=guards.get, component={Role.LLM: model}.get)
         self.began = self.loop.time()
         self.silence.turn_ended(self.began)
         speaker = SimpleNamespace(speaking=None)
@@ -84,6 +85,18 @@ def stuck_at(at_s: float) -> tuple[Role, FaultKind, Any]:
 
 
 # ------------------------------------------------------------------ stuck
+
+
+@pytest.mark.parametrize(("state", "noticed"), [("listening", 1), ("thinking", 1), ("speaking", 0)])
+def test_a_mute_realtime_model_is_noticed_whatever_its_state(state: str, noticed: int) -> None:
+    async def play() -> list[GivenUp]:
+        call = Call([], Mock(spec=llm.RealtimeModel))
+        call.session.agent_state = state
+        call.patience.begin(call.turn)
+        return await call.end()
+
+    _, kind, at_s = stuck_at(8.0)
+    assert run_virtually(play()) == [(Role.REALTIME, kind, at_s)] * noticed
 
 
 async def nothing(call: Call) -> None:

@@ -70,6 +70,9 @@ class SessionWatch:
         self._hook = TurnHook(self, session, speaker, options)
         self._error_mono: dict[Role, float] = {}
         self._spoke_mono = self._transcript_mono = self._speech_end_mono = self._speech_start_mono = 0.0
+        self._waited_since: float | None = None
+        self._speech_began_at = self._speech_s = 0.0
+        self._asked_again = False
         self._handlers: list[tuple[str, Callable[[Any], None]]] = []
 
     # ------------------------------------------------------------------ life
@@ -173,10 +176,10 @@ class SessionWatch:
             self._manager.already_recoverable(role, kind)
             return
         live = self._live()
-        if live and not any(reply.handle.scheduled for reply in live):
-            self._pending = Pending(role, kind, speculative=True)
+        if live and not self._replying():
+            self._pending = Pending(role, kind, live[-1].handle)
         elif self._session.user_state == "speaking":
-            self._pending = Pending(role, kind, speculative=False)
+            self._pending = Pending(role, kind)
         else:
             self._manager.error(role, kind)
 
@@ -196,6 +199,8 @@ class SessionWatch:
             return
         reply = Reply(event.speech_handle, event.source, self._clock())
         self.work.reply_began(reply.created_mono)
+        if self._pending is not None and self._pending.speculative and reply.source == "generate_reply":
+            self._pending = None  # of a reply that livekit has dropped for this one
         self._replies = [*self._live(), reply]
         reply.handle.add_done_callback(lambda _: harmless("done", self._reply_done)(reply))
 
@@ -224,6 +229,7 @@ class SessionWatch:
             return
         now = self._clock()
         self.silence.heard(now)
+        self._waited_since = None
         current = self._session.current_speech
         if self._speaker.is_own(current):
             self._speaker.heard(current)
@@ -276,7 +282,7 @@ class SessionWatch:
     def _turn_committed(self) -> None:
         self._turn_over()
         pending, self._pending = self._pending, None
-        if pending is not None and pending.speculative:
+        if pending is not None and pending.handle is not None and not pending.handle.interrupted:
             self._manager.error(pending.role, pending.kind)
         self._patience.begin(self.turn)
 
@@ -286,13 +292,18 @@ class SessionWatch:
         self._turn_open = False
         self.turns += 1
         now = self._clock()
-        self.silence.turn_ended(self._speech_end_mono if 0.0 < now - self._speech_end_mono < 10.0 else now)
+        if not (self._realtime() and self._spoke_mono > self._speech_start_mono > 0.0):
+            # (A realtime model may have answered before it tells the caller's words.)
+            self.silence.turn_ended(
+                self._speech_end_mono if 0.0 < now - self._speech_end_mono < 10.0 else now
+            )
         self._speech_end_mono = 0.0
 
     def _on_transcript(self, event: Any) -> None:
         if not event.transcript.strip():
             return
         self._transcript_mono = self._clock()
+        self._asked_again = False
         if event.is_final:
             self._manager.success(Role.STT)
             self._hook.watch()
@@ -302,16 +313,23 @@ class SessionWatch:
     def _on_user_state(self, event: Any) -> None:
         now = self._clock()
         if event.new_state == "speaking":
-            self._speech_start_mono = now
+            self._speech_start_mono, self._speech_began_at = now, event.created_at
+            self._waited_since = self.silence.waiting_since
             self.silence.heard(now)
             if not self._turn_open:
-                self._turn_open = True
+                self._turn_open, self._speech_s = True, 0.0
                 self.turn += 1
             return
         if event.old_state != "speaking":
             return
         # livekit dates the end of speech back by the silence it took to notice.
         self._speech_end_mono = now - min(max(time.time() - event.created_at, 0.0), 5.0)
+        self._speech_s = max(self._speech_s, event.created_at - self._speech_began_at)
+        since, self._waited_since = self._waited_since, None
+        if since is not None and self._speech_start_mono > self._transcript_mono and self._replying():
+            # A cough, so far: the caller still waits for the reply to what they said before.
+            self.silence.turn_ended(since)
+            self._patience.begin(self.turn)
         if self._error_mono.get(Role.STT, 0.0) > self._transcript_mono:
             self._later(_AFTER_SILENCE_S, self._deaf_check, self.turn)
         if self._pending is not None and not self._pending.speculative:
@@ -323,7 +341,9 @@ class SessionWatch:
             self._manager.error(pending.role, pending.kind)
 
     def _on_no_transcript(self, event: Any) -> None:
-        if event.speech_duration >= _SPEECH_MIN_S:
+        # livekit adds up all sounds of the turn: three clicks would pass for speech.
+        del event
+        if self._speech_s >= _SPEECH_MIN_S:
             self._deaf(self.turn)
 
     def _deaf_check(self, turn: int) -> None:
@@ -337,17 +357,19 @@ class SessionWatch:
     def _deaf(self, turn: int) -> None:
         if turn != self.turn or self._session.agent_state == "speaking" or not self._turn_open:
             return
+        if self.work.tool_runs or self._replying():
+            return  # an answer is on its way; a caller who meant to interrupt says so again
         noted = self._link.last_fault(Role.STT, self._speech_start_mono)
         down = self._error_mono.get(Role.STT, 0.0) > self._transcript_mono
         if not down and noted is None:
-            # The recogniser thinks that all is well: it may hang, or the speech was none. It gets a fresh stream,
-            # and the call is not ended over a barking dog.
+            # The recogniser thinks that all is well: it may hang, or the speech was none. It gets a fresh stream.
             self._guard.reset_stt()
         self.turns += 1
         self.silence.turn_ended(self._speech_end_mono or self._clock())
-        self._manager.error(
-            Role.STT, noted.kind if noted is not None else FaultKind.SILENT, counts=down or noted is not None
-        )
+        # A barking dog does not count; but what is not understood again and again is no way to go on.
+        counts = down or noted is not None or self._asked_again
+        self._asked_again = True
+        self._manager.error(Role.STT, noted.kind if noted is not None else FaultKind.SILENT, counts=counts)
 
     # ------------------------------------------------------------------ inside
 
@@ -357,6 +379,10 @@ class SessionWatch:
 
     def _live(self) -> list[Reply]:
         return [reply for reply in self._replies if not reply.handle.done()]
+
+    def _replying(self) -> bool:
+        """A reply to the caller's last turn is being made, or spoken."""
+        return any(reply.handle.scheduled for reply in self._live())
 
     def _model_role(self) -> Role:
         return Role.REALTIME if self._realtime() else Role.LLM

@@ -87,7 +87,10 @@ class Patience:
             alive = max(since, self._link.output_mono.get(Role.LLM, 0.0))
             if self._options.stuck_after_s and self._clock() - alive >= self._options.stuck_after_s:
                 realtime = isinstance(self._guard.component(Role.LLM), llm.RealtimeModel)
-                if self._session.agent_state == "thinking" and not realtime:
+                # A realtime model that is mute may never get as far as `thinking`.
+                if realtime and self._session.agent_state != "speaking":
+                    self._stuck(Role.REALTIME, FaultKind.STALLED)
+                elif self._session.agent_state == "thinking":
                     self._stuck(Role.LLM, FaultKind.STALLED)
                 return
         self._later(max(left_s, _LOOK_AGAIN_S), turn)

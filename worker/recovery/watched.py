@@ -34,11 +34,17 @@ class Reply:
 
 @dataclass(slots=True)
 class Pending:
-    """An error that waits: speculative until the turn is committed, else until the caller is silent."""
+    """An error that waits: that of a speculative reply (`handle`) until the turn is committed, else until the
+    caller is silent.
+    """
 
     role: Role
     kind: FaultKind
-    speculative: bool
+    handle: SpeechHandle | None = None
+
+    @property
+    def speculative(self) -> bool:
+        return self.handle is not None
 
 
 def says_something(items: Sequence[Any]) -> bool:
