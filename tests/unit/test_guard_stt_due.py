@@ -60,6 +60,19 @@ def picture(**fields: object) -> Picture:
             Act.LEAVE,
         ),
         ({"asked": True, "answered": True, "last_event_mono": 96.0, "last_loud_mono": 96.5}, Act.STALLED),
+        # Noise to which the service says that somebody speaks, and no more.
+        ({"asked": True, "answered": True, "speech_s": 0.25, "last_event_mono": 90.0}, Act.NOTHING),
+        ({"asked": True, "answered": True, "sure": False, "last_event_mono": 90.0}, Act.NOTHING),
+        (
+            {
+                "asked": True,
+                "answered": True,
+                "speech_s": 0.15,
+                "last_event_mono": 98.0,
+                "last_loud_mono": 98.0,
+            },
+            Act.FORGET,
+        ),
         ({"asked": True, "answered": True, "speech_s": 0.0, "last_event_mono": 10.0}, Act.NOTHING),
     ],
 )

@@ -163,6 +163,8 @@ def _late(p: Picture) -> Due:
 
 
 def _after_answer(p: Picture) -> Due:
+    if not p.words and (p.speech_s < SURE_SPEECH_S or not p.sure):
+        return _noise(p)
     if p.speech_s < BEGIN_SPEECH_S:
         return Due(Act.NOTHING)
     silent_s = p.now_mono - p.last_event_mono

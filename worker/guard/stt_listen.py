@@ -385,7 +385,9 @@ class Listening:
         if self._attempt is not None:
             self._attempt.abandoned()
             self._attempt = None
-            self._turn = None
+        self._turn = None
+        if self._said.ended:
+            self._said.complete()  # else the next start of speech would be withheld
         self.tape.forget()
 
     def _complain(self, clock: float) -> None:

@@ -9,8 +9,11 @@ import asyncio
 import time
 from typing import Any, Final, cast
 
+import structlog
 from livekit import rtc
 from livekit.agents import vad
+
+log = structlog.stdlib.get_logger("worker.guard")
 
 _HANGOVER_S: Final = 0.8
 """Quiet sound still fed after the last loud frame, so that the VAD sees the speech end."""
@@ -38,7 +41,11 @@ class SpeechCheck:
             return
         self._left_s = _HANGOVER_S if loud else self._left_s - seconds
         if self._left_s > 0:
-            self._stream.push_frame(frame)
+            try:
+                self._stream.push_frame(frame)
+            except RuntimeError as error:  # its task has ended: the call goes on without
+                log.warning("no VAD any more", action="guard.stt.no_vad", error=type(error).__name__)
+                self._stream = None
 
     def heard_since(self, mono: float) -> bool:
         """Whether somebody spoke after that moment (CLOCK_MONOTONIC seconds)."""
