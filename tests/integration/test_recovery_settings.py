@@ -135,7 +135,7 @@ async def test_the_callers_language_is_believed_when_it_is_heard_twice(sim: Simu
 async def test_staying_after_final_messages_is_no_good_outcome(sim: SimulatorServer) -> None:
     sim.set_fault("llm", "groq", "status", status=500)
     async with text_call(groq_llm(sim.url), max_retries=0, on_exhausted="stay") as call:
-        assert await call.ask("Hello?") in shipped("en")["final"]
+        assert await call.ask("Hello?") in shipped("en")["final.stay"]
         assert call.manager.report().outcome == "gave_up"
 
 
