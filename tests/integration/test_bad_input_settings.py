@@ -60,6 +60,10 @@ async def test_worker_start_stops_at_a_wrong_setting() -> None:
         ({"GROQ_API_KEY": SECRET}, "set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET"),
         (LIVEKIT, "GROQ_API_KEY (or OPENAI_API_KEY) must be set"),
         ({**LIVEKIT, "WORKER_AGENT": "no_such:entrypoint"}, "--agent 'no_such:entrypoint': there is no module"),
+        (
+            {**LIVEKIT, "GROQ_API_KEY": SECRET, "WORKER_ERROR_AUDIO": "/nowhere/sorry.wav"},
+            "WORKER_ERROR_AUDIO: /nowhere/sorry.wav: there is no such file",
+        ),
     ]  # fmt: skip
     for env, line in cases:
         check(await run("worker", "start", **env), "worker", line)
