@@ -67,6 +67,18 @@ async def test_a_fault_before_the_first_word_is_the_next_models_turn(
         assert bench.errors == [], "the session hears nothing of a fault that was mended"
 
 
+@pytest.mark.parametrize("after_chunks", [1, 2, 5])
+async def test_a_model_that_hangs_in_its_first_sentence_is_left_before_the_caller_notices(
+    after_chunks: int,
+) -> None:
+    async with benched() as bench:
+        bench.link.rule(FIRST, stall_ms=60_000)
+        bench.sim.set_fault("llm", "groq", "hang", mid_stream=True, after_chunks=after_chunks)
+        reply = await bench.ask()
+        assert reply.text == answer_for(QUESTION)
+        assert bench.link.ends() == [(FIRST, FaultKind.STALLED.value), (SECOND, "ok")]
+
+
 async def test_retry_after_of_a_429_is_passed_on() -> None:
     async with benched() as bench:
         bench.sim.set_fault("llm", "groq", "status", status=429, retry_after=7)

@@ -279,9 +279,8 @@ async def test_cut_voice_without_word_times_repeats_one_sentence_at_most(rig: Ri
     rig.link.rule(CARTESIA, admit=1.0, rank=1)
     frames = await rig.say()
     heard = words_in(frames)
-    first_sentence = WORDS[:10]
     assert heard[-len(WORDS) :] == WORDS
-    assert len(heard) <= len(WORDS) + len(first_sentence)
+    assert len(heard) <= len(WORDS) + len(WORDS[:10])  # the first sentence
     assert "".join(told(frames)).split() == WORDS
     assert rig.link.ends() == [(GROQ, "cut"), (CARTESIA, "ok")]
 
@@ -298,6 +297,12 @@ async def test_stalled_voice_is_followed_by_the_next(rig: Rig) -> None:
                 freeze(rig)
     assert words_in(frames) == WORDS
     assert rig.link.ends() == [(CARTESIA, "stalled"), (GROQ, "ok")]
+
+
+async def test_a_voice_that_hangs_is_left_when_what_it_gave_was_played(rig: Rig) -> None:
+    rig.link.deadlines(CARTESIA, first_output_ms=1500, stall_ms=60_000)
+    rig.sim.set_fault("tts", "cartesia", "hang", mid_stream=True, after_chunks=3)
+    assert (words_in(await rig.say()), rig.link.ends()) == (WORDS, [(CARTESIA, "stalled"), (GROQ, "ok")])
 
 
 def freeze(rig: Rig) -> None:

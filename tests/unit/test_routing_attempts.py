@@ -142,13 +142,13 @@ async def test_an_attempt_that_is_heard_is_not_given_up_on_a_verdict() -> None:
 async def test_a_stall_fires_once_and_not_while_something_comes() -> None:
     fired: list[int] = []
     lives = iter([True, False])
-    stall = Stall(0.01, lambda: fired.append(1), alive=lambda: next(lives))
+    stall = Stall(lambda: 0.01, lambda: fired.append(1), alive=lambda: next(lives))
     await wait_until(lambda: fired, "the stall")
     assert stall.fired
     assert fired == [1]
-    stopped = Stall(0.001, lambda: fired.append(2))
+    stopped = Stall(lambda: 0.001, lambda: fired.append(2))
     stopped.stop()
-    later = Stall(0.005, lambda: fired.append(3))
+    later = Stall(lambda: 0.005, lambda: fired.append(3))
     await wait_until(lambda: later.fired, "the later one")
     assert fired == [1, 3]
 

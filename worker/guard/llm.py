@@ -185,7 +185,8 @@ class GuardedLLMStream(llm.LLMStream):
             if fault is None:
                 return
             goes_on = bool(said.text.strip()) and guarded.continue_answers
-            turn.restart_budget()
+            if said.audible:
+                turn.restart_budget()
             decision = turn.fail(runner.attempt, fault, continuing=goes_on)
             if said.text.strip() and not goes_on:
                 raise api_error(fault)

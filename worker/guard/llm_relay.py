@@ -11,9 +11,10 @@ may forward at all is decided when its first output comes (`claim`).
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from livekit.agents import llm
 
@@ -26,6 +27,13 @@ from worker.guard.seam import Seam, split_open
 
 Forward = Callable[[llm.ChatChunk], None]
 
+UNHEARD_STALL_S: Final = 1.2
+"""Longest silence, in seconds, while no voice can have begun: a part of the 2.5 s that a caller may wait at all."""
+# A voice begins with the first sentence once it sees that another one follows (livekit's tokenizers: 20 characters).
+_FIRST_SENTENCE: Final = re.compile(
+    r"\S.{18,}?(?:[.!?\u2026]['\")\u00bb]*\s+\S|[\u3002\uff01\uff1f]\s*\S)", re.DOTALL
+)
+
 
 @dataclass(slots=True)
 class Said:
@@ -36,6 +44,11 @@ class Said:
 
     text: str = ""
     open_word: bool = False
+
+    @property
+    def audible(self) -> bool:
+        """Whether enough was said for a voice to begin."""
+        return _FIRST_SENTENCE.search(self.text) is not None
 
 
 def tool_growth(stream: llm.LLMStream) -> int:
@@ -65,6 +78,11 @@ class Relay:
         self._content = False
         self._last_id = ""
         self.usage: llm.CompletionUsage | None = None
+
+    @property
+    def audible(self) -> bool:
+        """Whether enough was said for a voice to begin with."""
+        return self._said.audible
 
     @property
     def blank(self) -> bool:
@@ -222,7 +240,14 @@ class Runner:
     def _begun(self) -> None:
         self.attempt.first_output()
         # Closing ends the iteration; only this way does the plugin's stream break cleanly.
-        self._stall = Stall(self.attempt.stall_s, self._close_soon, alive=self._growing)
+        self._stall = Stall(self._stall_s, self._close_soon, alive=self._growing)
+
+    def _stall_s(self) -> float:
+        heard = self.relay is not None and self.relay.audible
+        # A call that may be written out of our sight has the usual time: it is no silence.
+        if heard or (self.stream.tools and not hasattr(self.stream, "_fnc_raw_arguments")):
+            return self.attempt.stall_s
+        return min(self.attempt.stall_s, UNHEARD_STALL_S)
 
     def _opens(self, chunk: llm.ChatChunk) -> bool:
         """Whether this is the first output; what comes before it is kept."""

@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 
 
 class Stall:
-    """Calls `on_stall` once when `touch` was not called for `stall_s`. One timer, re-armed lazily.
+    """Calls `on_stall` once when `touch` was not called for `stall_s()` seconds. One timer, re-armed lazily.
 
-    alive: asked before it fires; True (something moves that `touch` does not see) gives another `stall_s`.
+    alive: asked before it fires; True (something moves that `touch` does not see) gives as much again.
     """
 
     __slots__ = ("_alive", "_handle", "_loop", "_on_stall", "_stall_s", "_touched", "fired")
 
     def __init__(
-        self, stall_s: float, on_stall: Callable[[], None], *, alive: Callable[[], bool] | None = None
+        self,
+        stall_s: Callable[[], float],
+        on_stall: Callable[[], None],
+        *,
+        alive: Callable[[], bool] | None = None,
     ) -> None:
         self._alive = alive
         self._loop = asyncio.get_running_loop()
@@ -24,7 +28,7 @@ class Stall:
         self._on_stall = on_stall
         self._touched = self._loop.time()
         self.fired = False
-        self._handle: asyncio.TimerHandle | None = self._loop.call_later(stall_s, self._look)
+        self._handle: asyncio.TimerHandle | None = self._loop.call_later(stall_s(), self._look)
 
     def touch(self) -> None:
         """Something came."""
@@ -37,9 +41,9 @@ class Stall:
             self._handle = None
 
     def _look(self) -> None:
-        left = self._touched + self._stall_s - self._loop.time()
+        left = self._touched + self._stall_s() - self._loop.time()
         if left <= 0.0005 and self._alive is not None and self._alive():
-            left = self._stall_s
+            left = self._stall_s()
         if left > 0.0005:
             self._handle = self._loop.call_later(left, self._look)
             return

@@ -204,7 +204,10 @@ class Voice:
         if not (owed or stream.ended_mono):
             return None
         since = max(stream.audio_mono, stream.sent_mono, stream.ended_mono)
-        left = since + attempt.stall_s - now
+        # The caller hears nothing once all that came was played: from then on the next sound is due like a first one.
+        played = attempt.first_output_mono + self._track.out_s
+        due_s = min(attempt.stall_s, attempt.snapshot.first_output_ms / 1000)
+        left = min(since + attempt.stall_s, max(since, played) + due_s) - now
         if left <= 0:
             raise Failed(Fault(FaultKind.STALLED, message="no more audio came", phase=Phase.MID_STREAM))
         return left

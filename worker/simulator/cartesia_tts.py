@@ -125,7 +125,7 @@ class _Context:
             self._break(at_once=True)
         if fault.fault == "status" and (not fault.mid_stream or fault.after_chunks == 0):
             await self._error(fault.status, fault.code)
-        if fault.fault == "hang":
+        if fault.fault == "hang" and not fault.mid_stream:
             await asyncio.Event().wait()
         if fault.fault == "slow":
             await asyncio.sleep(fault.delay_s)
@@ -167,6 +167,8 @@ class _Context:
             await self._maybe_break()
 
     async def _maybe_break(self) -> None:
+        if self.fault.fault == "hang":
+            await asyncio.Event().wait()
         if self.fault.fault == "cut":
             self._break()
         if self.fault.fault == "status" and self.fault.mid_stream:

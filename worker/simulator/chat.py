@@ -20,6 +20,7 @@ from worker.simulator.stand import (
     Stand,
     break_off,
     fail,
+    hang,
     json_body,
     noted,
     provider_error,
@@ -163,7 +164,7 @@ async def _stream(
 
     record.status = 200
     await response.prepare(request)
-    breaks = fault.fault in ("cut", "status")
+    breaks = fault.fault in ("cut", "status", "hang")
     sent = 0
     if not (breaks and fault.after_chunks == 0):
         async for delta in _deltas(stand, answer):
@@ -177,6 +178,8 @@ async def _stream(
             if breaks and sent >= fault.after_chunks:
                 break
     if breaks:
+        if fault.fault == "hang":
+            await hang(record)
         if fault.fault == "status":
             await send(openai_body(provider, fault.status, model, fault.retry_after, fault.code))
             await response.write_eof()

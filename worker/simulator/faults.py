@@ -37,10 +37,10 @@ class FaultError(ValueError):
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One fault.
 
-    ``retry_after`` seconds, sent where the provider sends it; ``after_chunks`` output chunks before a cut
-    (or, with ``mid_stream``, before the error); ``delay_s`` before the first output of ``slow``; ``code``
-    overrides the provider's own error code for a status; ``clean`` ends a cut LLM stream like a good one,
-    without finish and usage.
+    ``retry_after`` seconds, sent where the provider sends it; ``after_chunks`` output chunks before a cut (or,
+    with ``mid_stream``, before the error of a ``status`` or the silence of a ``hang``); ``delay_s`` before the
+    first output of ``slow``; ``code`` overrides the provider's own error code for a status; ``clean`` ends a cut
+    LLM stream like a good one, without finish and usage.
     """
 
     fault: FaultKind = "ok"

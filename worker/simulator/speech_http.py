@@ -21,6 +21,7 @@ from worker.simulator.stand import (
     Stand,
     break_off,
     fail,
+    hang,
     json_body,
     noted,
     provider_error,
@@ -69,7 +70,7 @@ async def _send_audio(
     response.enable_chunked_encoding()
     record.status = 200
     await response.prepare(request)
-    breaks = fault.fault in ("cut", "status")
+    breaks = fault.fault in ("cut", "status", "hang")
     sent = 0
     async for chunk in chunks:
         if breaks and sent >= fault.after_chunks:
@@ -80,6 +81,8 @@ async def _send_audio(
         record.sent_first()
         sent += 1
     if breaks:
+        if fault.fault == "hang":
+            await hang(record)
         break_off(request)
         return response
     if sent == 0 and head:  # a file without sound is still a file

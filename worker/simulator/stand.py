@@ -22,6 +22,7 @@ __all__ = [
     "Stand",
     "break_off",
     "fail",
+    "hang",
     "json_body",
     "key_of",
     "noted",
@@ -193,7 +194,7 @@ async def fail(request: web.Request, noted: Request, fault: Fault) -> web.Respon
         return refuse(request, noted)
     if fault.fault == "status" and not fault.mid_stream:
         return provider_error(request, noted, fault.status, fault=fault)
-    if fault.fault == "hang":
+    if fault.fault == "hang" and not fault.mid_stream:
         await hang(noted)
     if fault.fault == "slow":
         await asyncio.sleep(fault.delay_s)
