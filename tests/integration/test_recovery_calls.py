@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +13,7 @@ from typing import Any, cast
 import aiohttp
 import numpy as np
 import pytest
-from livekit.agents import Agent, AgentSession, inference, stt
+from livekit.agents import Agent, AgentSession, inference, stt, tts
 
 from supervisor.wire.vocabulary import Role
 from tests.support.sessions import AudioCall, audio_call
@@ -20,9 +21,10 @@ from tests.support.waiting import wait_until
 from worker.recovery import setup_error_handling
 from worker.recovery.audio import write_file
 from worker.recovery.phrases import shipped
+from worker.recovery.sounds import recording
 from worker.simulator import Options, SimulatorServer, answer_for
 from worker.simulator.callers import Caller, Manners, Turn
-from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm, groq_stt
+from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm, groq_stt, groq_tts
 
 SHORT = (12, 12)
 
@@ -125,8 +127,76 @@ async def test_stt_dead_the_caller_is_asked_again_and_heard_when_it_is_back(
     async with audio_call(**services(sim, http), cache_dir=tmp_path) as call:
         turn = await call.turn()
         assert turn.heard in words(*shipped("en")["stt"])
-        assert call.manager.get_error_stats()["stt"] == 1
+        assert call.manager.get_error_stats()["in_a_row"]["stt"] == 1
+        sim.clear_faults()
+        assert answered(await call.turn())
+        stats = call.manager.get_error_stats()
+        assert (stats["stt"], stats["in_a_row"]["stt"]) == (1, 0), (
+            "words were understood: `user_speech_committed`"
+        )
         assert call.closed == []
+
+
+async def test_a_voice_that_works_again_is_a_success_and_our_recording_is_none(
+    sim: SimulatorServer, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """What `agent_speech_committed` meant: an answer was heard to its end."""
+    sim.set_fault("tts", "cartesia", "refuse")
+    async with audio_call(**services(sim, http), cache_dir=tmp_path, own_voice=False) as call:
+        turn = await call.turn()
+        assert turn.heard == [], "the shipped recording, not the voice"
+        assert turn.answer_s == pytest.approx(recording("en", "apology").seconds, abs=0.6)
+        assert call.manager.get_error_stats()["in_a_row"]["tts"] == 1
+        sim.clear_faults()
+        assert answered(await call.turn())
+        await wait_until(lambda: call.manager.get_error_stats()["in_a_row"]["tts"] == 0, "the count is reset")
+        assert call.manager.get_error_stats()["tts"] == 1
+
+
+@pytest.mark.parametrize("level", ["session", "agent"])
+async def test_adapters_of_recognisers_and_voices_give_their_children(
+    sim: SimulatorServer, http: aiohttp.ClientSession, tmp_path: Path, level: str
+) -> None:
+    parts = services(sim, http)
+    adapters: dict[str, Any] = {
+        "stt": stt.FallbackAdapter([parts["stt"], groq_stt(sim.url)], vad=inference.VAD()),
+        "tts": tts.FallbackAdapter([parts["tts"], groq_tts(sim.url, session=http)]),
+    }
+    given, agent = parts | adapters, None
+    if level == "agent":
+        given, agent = parts, Agent(instructions="Answer.", **adapters)
+    for role in ("stt", "tts"):
+        sim.set_fault(role, "cartesia", "refuse")
+    async with audio_call(**given, agent=agent, cache_dir=tmp_path, own_voice=False) as call:
+        assert answered(await call.turn())
+        stats = call.manager.get_error_stats()
+        assert stats["failovers"] >= 2
+        assert (stats["total"], stats["apologies"]) == (0, 0)
+
+
+@pytest.mark.parametrize("moment", ["listening", "thinking", "speaking"])
+async def test_callers_who_hang_up_are_no_faults(
+    sim: SimulatorServer, http: aiohttp.ClientSession, tmp_path: Path, moment: str
+) -> None:
+    if moment == "thinking":
+        sim.set_fault("llm", "groq", "slow", delay_s=20)
+    async with audio_call(**services(sim, http), cache_dir=tmp_path, own_voice=False) as call:
+        talking = asyncio.ensure_future(call.caller.run(turns=1))
+        await wait_until(
+            lambda: (
+                call.session.user_state == "speaking"
+                if moment == "listening"
+                else call.session.agent_state == moment
+            ),
+            f"the call is at {moment}",
+            10,
+        )
+        await call.session.aclose()
+        talking.cancel()
+        await asyncio.wait({talking})
+    stats = call.manager.get_error_stats()
+    assert (stats["total"], stats["apologies"], stats["outcome"]) == (0, 0, "ok")
+    assert call.manager.report().faults == {}
 
 
 async def test_a_hanging_recogniser_that_does_not_stream_costs_no_word(
