@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
-from livekit.agents import Agent, AgentSession, function_tool, llm
+from livekit.agents import Agent, AgentSession, function_tool, llm, tts
 from livekit.agents.utils import is_given
 
 from tests.support.noted_link import NotedLink
@@ -19,10 +19,12 @@ from tests.support.sessions import Sink, TextCall, text_call
 from tests.support.waiting import wait_until
 from worker.guard.llm import GuardedLLM
 from worker.guard.stt import GuardedSTT
+from worker.guard.tts import GuardedTTS
+from worker.guard.voices import voice_id_of
 from worker.recovery import ErrorRecoveryManager, setup_error_handling
 from worker.recovery.phrases import shipped
 from worker.simulator import Options, SimulatorServer
-from worker.simulator.plugins import cartesia_stt, groq_llm, groq_stt, openai_llm
+from worker.simulator.plugins import cartesia_stt, groq_llm, groq_stt, groq_tts, openai_llm
 
 GROQ = "llm:groq:llama-3.3-70b-versatile"
 OPENAI = "llm:openai:gpt-4.1-mini"
@@ -186,6 +188,32 @@ async def test_sessions_of_a_process_share_one_budget_of_hedges(
         assert isinstance(one.session.llm, GuardedLLM)
         assert isinstance(two.session.llm, GuardedLLM)
         assert one.session.llm.hedges is two.session.llm.hedges
+
+
+async def test_model_and_voice_of_a_session_share_a_turns_latency_budget(
+    sim: SimulatorServer, link: NotedLink
+) -> None:
+    session = cast("Any", AgentSession)(llm=groq_llm(sim.url), tts=groq_tts(sim.url), vad=None)
+    async with text_call(None, session=session, link=link):
+        assert isinstance(session.llm, GuardedLLM)
+        assert isinstance(session.tts, GuardedTTS)
+        assert session.llm.turns is session.tts.turns
+
+
+@pytest.mark.parametrize(
+    ("wished", "voice"), [({}, "austin"), ({"match_voices": False}, "autumn")], ids=["matched", "not wished"]
+)
+async def test_how_voices_are_chosen_is_an_option(
+    sim: SimulatorServer, link: NotedLink, wished: dict[str, Any], voice: str
+) -> None:
+    man, woman = groq_tts(sim.url), groq_tts(sim.url)
+    man.update_options(voice="daniel")
+    session: Any = AgentSession(llm=groq_llm(sim.url), tts=tts.FallbackAdapter([man, woman]), vad=None)
+    async with text_call(None, session=session, link=link, **wished):
+        guard = session.tts
+        assert isinstance(guard, GuardedTTS)
+        guard.prepare(guard.guard.children[1])
+        assert voice_id_of(woman) == voice
 
 
 async def test_models_changed_in_the_call_are_guarded(sim: SimulatorServer, link: NotedLink) -> None:

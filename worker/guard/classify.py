@@ -72,7 +72,7 @@ def classify(
     wanted = retry_after_ms(headers or {}, text) if kind in LIMIT_KINDS or kind is FaultKind.OVERLOADED else 0
     return Fault(
         kind=kind,
-        status=max(status, 0),
+        status=max(int(status), 0),
         request_id=redact_id(request_id),
         retry_after_ms=wanted,
         message=redact(text) or _plain(exc_types),

@@ -23,7 +23,7 @@ from worker.guard.llm_relay import Relay, Runner, Said
 from worker.guard.names import Child, children_of, unwrap
 from worker.guard.plugin_face import PluginFace
 from worker.guard.probe import offer_probes, probe_llm, probing
-from worker.guard.routing import Attempt, Guard, GuardOptions, HedgeBudget
+from worker.guard.routing import Attempt, Guard, GuardOptions, HedgeBudget, TurnClock
 from worker.link.api import Link, Use
 
 CONTINUE = (
@@ -38,7 +38,8 @@ class GuardedLLM(PluginFace, HarmlessListeners, llm.LLM[Any]):
     """An LLM over `llms`, best first, as the link's rules allow.
 
     link: this process's link. session: the call's id (a share of sessions is chosen by it).
-    names: index → (provider, model) where a plugin's own names are wrong. hedges: share one per process.
+    names: index → (provider, model) where a plugin's own names are wrong. hedges: share one per process. turns: share
+    one with the session's `GuardedTTS`, so that a turn has one latency budget.
     continue_answers: False ends a cut answer with the error instead.
     The children stay their owner's: `aclose` does not close them.
     """
@@ -53,6 +54,7 @@ class GuardedLLM(PluginFace, HarmlessListeners, llm.LLM[Any]):
         names: Mapping[int, tuple[str, str]] | None = None,
         options: GuardOptions | None = None,
         hedges: HedgeBudget | None = None,
+        turns: TurnClock | None = None,
         continue_answers: bool = True,
     ) -> None:
         super().__init__()
@@ -66,6 +68,7 @@ class GuardedLLM(PluginFace, HarmlessListeners, llm.LLM[Any]):
             options=options,
         )
         self.hedges = hedges or HedgeBudget()
+        self.turns = turns or TurnClock()
         self.continue_answers = continue_answers
         self.expects_usage = {child.target: _always_sends_usage(child.plugin) for child in children}
         self._active = children[0]
@@ -181,6 +184,7 @@ class GuardedLLMStream(llm.LLMStream):
             runner = await race.run(decision)
             if runner is None:
                 raise api_error(turn.faults[-1][1]) if turn.faults else no_target(Role.LLM)
+            turn.begin_answer(guarded.turns)
             fault = await self._finish(runner)
             if fault is None:
                 return

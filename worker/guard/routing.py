@@ -27,10 +27,10 @@ from supervisor.wire.vocabulary import FaultKind, Role, State
 from worker.guard.attempt import Attempt, Woke
 from worker.guard.faults import Fault
 from worker.guard.names import Child
-from worker.guard.timing import HedgeBudget, Stall
+from worker.guard.timing import HedgeBudget, Stall, TurnClock
 from worker.link.api import Link, Rule, Rules, TargetSpec
 
-__all__ = ["Attempt", "Guard", "GuardOptions", "HedgeBudget", "Stall", "Turn", "Woke"]
+__all__ = ["Attempt", "Guard", "GuardOptions", "HedgeBudget", "Stall", "Turn", "TurnClock", "Woke"]
 
 log = structlog.stdlib.get_logger("worker.guard")
 
@@ -81,6 +81,14 @@ class Turn(Generic[P]):
         """Something was heard since: what follows has a latency budget of its own."""
         self.started_mono = self._guard.clock()
 
+    def begin_answer(self, clock: TurnClock) -> None:
+        """The model begins to answer: what it used of the budget is gone for the voice."""
+        clock.answered(self.started_mono, self._guard.clock())
+
+    def begin_words(self, clock: TurnClock) -> None:
+        """There is text to speak: the budget goes on from the model's, not from when the stream was opened."""
+        self.started_mono = clock.began(self._guard.clock())
+
     def begin(self, child: Child[P]) -> Attempt[P]:
         """Start an attempt now: its first-output deadline runs from here."""
         self.attempts += 1
@@ -115,11 +123,11 @@ class Turn(Generic[P]):
     def hedge(self, attempt: Attempt[P], hedges: HedgeBudget) -> Child[P] | None:
         """Whom to ask beside a late attempt, now; a hedge is spent then. None: nobody, or there is no budget.
 
-        No budget is needed where this call has just waited for that target in vain: it would move on to the next
-        one anyway, only later.
+        No budget of hedges is needed where this call has just waited for that target in vain: it would move on to
+        the next one anyway, only later. The latency budget does not matter: a hedge only shortens the wait.
         """
         child = self.untried()
-        if child is None or self.budget_left_ms <= 0:
+        if child is None:
             return None
         if self._guard.is_late(attempt.child.target) or hedges.take(self._guard.clock()):
             return child

@@ -1,10 +1,14 @@
-"""Clocks of a guarded call: the silence between outputs, and how many hedges a process may afford."""
+"""Clocks of a guarded call: silence between outputs, a turn's latency budget, and how many hedges may be afforded."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
+
+FRESH_S: Final = 5.0
+"""An answer that began longer ago is not the one that a voice begins to speak."""
 
 
 class Stall:
@@ -50,6 +54,27 @@ class Stall:
         self._handle = None
         self.fired = True
         self._on_stall()
+
+
+@dataclass(slots=True)
+class TurnClock:
+    """One latency budget for a turn: its voice goes on with what its model has left of it.
+
+    Share one between the guards of a session. All times are monotonic, in seconds.
+    """
+
+    _asked_mono: float = 0.0
+    _answered_mono: float = field(default=float("-inf"))
+
+    def answered(self, asked_mono: float, now_mono: float) -> None:
+        """A model that was asked then begins to answer now."""
+        self._asked_mono, self._answered_mono = asked_mono, now_mono
+
+    def began(self, now_mono: float) -> float:
+        """Since when the caller of a voice's first words has waited: since the model was asked, or since now."""
+        fresh = now_mono - self._answered_mono <= FRESH_S
+        self._answered_mono = float("-inf")  # the next words are another turn's
+        return self._asked_mono if fresh else now_mono
 
 
 @dataclass(slots=True)

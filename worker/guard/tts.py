@@ -24,7 +24,7 @@ from worker.guard.listeners import HarmlessListeners
 from worker.guard.names import Child, children_of, unwrap
 from worker.guard.plugin_face import PluginFace
 from worker.guard.probe import offer_probes, probing
-from worker.guard.routing import Guard, GuardOptions, HedgeBudget
+from worker.guard.routing import Guard, GuardOptions, HedgeBudget, TurnClock
 from worker.guard.tts_probe import probe_tts
 from worker.guard.tts_speech import Speech
 from worker.guard.tts_try import TtsChild
@@ -53,8 +53,8 @@ class GuardedTTS(PluginFace, HarmlessListeners, tts.TTS[Any]):
     plugins: livekit TTS plugins in the order wanted (any mix of streaming and chunked, any sample rates), or
     `Child`s; they stay their owner's, but for their voice until `aclose` (`match_voices`). sticky: keep the
     voice that spoke last. match_voices: give the next plugin a voice of the same gender and language where both
-    are known (`voices` adds to the table). hedges: share one per process. sample_rate: of what comes out, in
-    Hz; 0: the highest of the plugins.
+    are known (`voices` adds to the table). hedges: share one per process. turns: share one with the session's
+    `GuardedLLM`. sample_rate: of what comes out, in Hz; 0: the highest of the plugins.
     Raises ValueError without plugins or when their channels differ.
     """
 
@@ -70,6 +70,7 @@ class GuardedTTS(PluginFace, HarmlessListeners, tts.TTS[Any]):
         options: GuardOptions | None = None,
         names: Mapping[int, tuple[str, str]] | None = None,
         hedges: HedgeBudget | None = None,
+        turns: TurnClock | None = None,
         sample_rate: int = 0,
         sticky: bool = True,
         match_voices: bool = True,
@@ -94,6 +95,7 @@ class GuardedTTS(PluginFace, HarmlessListeners, tts.TTS[Any]):
             options=options,
         )
         self.hedges = hedges or HedgeBudget()
+        self.turns = turns or TurnClock()
         self._sticky = sticky
         self._match_voices = match_voices
         self._voices = voices

@@ -21,7 +21,7 @@ from supervisor.wire.vocabulary import Phase
 from worker.guard.evidence import fault_of
 from worker.guard.faults import Fault
 from worker.guard.names import provider_of
-from worker.guard.routing import Guard, HedgeBudget
+from worker.guard.routing import Guard, HedgeBudget, TurnClock
 from worker.guard.tts_text import Script
 from worker.guard.tts_track import Pcm, Release, Timed
 from worker.guard.tts_try import Failed, MoveOn, TtsChild, TtsTurn, Voice
@@ -32,6 +32,7 @@ class Desk(Protocol):
     """What a segment needs of its `GuardedTTS`."""
 
     hedges: HedgeBudget
+    turns: TurnClock
 
     @property
     def guard(self) -> Guard[AnyTTS]: ...

@@ -104,7 +104,7 @@ class Voice:
         """The attempt, begun at the latest now."""
         if self._attempt is None:
             if not self._turn.attempts:
-                self._turn.restart_budget()  # the caller waits since there is text, not since the stream was opened
+                self._turn.begin_words(self._desk.turns)
             if not self._hedge:
                 self._desk.hedges.attempt()
             self._attempt = self._turn.begin(self._child)

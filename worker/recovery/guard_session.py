@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
@@ -19,7 +20,7 @@ from livekit.agents.utils import is_given
 
 from supervisor.wire.vocabulary import Role
 from worker.guard.llm import GuardedLLM
-from worker.guard.routing import GuardOptions, HedgeBudget
+from worker.guard.routing import GuardOptions, HedgeBudget, TurnClock
 from worker.guard.stt import GuardedSTT
 from worker.guard.tts import GuardedTTS
 from worker.link.api import Link
@@ -73,7 +74,8 @@ def need_loop() -> asyncio.AbstractEventLoop:
 class SessionGuard:
     """The guards of one session. `install()` once; `release()` when the session has closed.
 
-    before_start=False swaps on a running session: LLM and TTS at once, the STT when the caller is silent.
+    Installed on a running session it swaps LLM and TTS at once, the STT when the caller is silent.
+    voices: how `GuardedTTS` chooses among voices, by the names of its arguments.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class SessionGuard:
         started_at_ms: int,
         options: GuardOptions | None = None,
         continue_answers: bool = True,
+        voices: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.session = session
         self.link = link
@@ -92,7 +95,9 @@ class SessionGuard:
         self._started_at_ms = started_at_ms
         self._options = options
         self._continue = continue_answers
+        self._voices = voices
         self._hedges = _shared_hedges()
+        self._turns = TurnClock()
         self._made: dict[int, tuple[Any, AnyGuard]] = {}
         self._restore: list[tuple[Any, str, Any, Any]] = []
         self._adopted: list[tuple[AnyGuard, Link]] = []
@@ -253,14 +258,21 @@ class SessionGuard:
         }
         if role is Role.LLM:
             return GuardedLLM(
-                plugins, link=self.link, hedges=self._hedges, continue_answers=self._continue, **common
+                plugins,
+                self.link,
+                continue_answers=self._continue,
+                hedges=self._hedges,
+                turns=self._turns,
+                **common,
             )
         guard: GuardedSTT | GuardedTTS
         if role is Role.STT:
             detector = self.session.vad
             guard = GuardedSTT(plugins, self.link, detector=detector, **common)
         else:
-            guard = GuardedTTS(plugins, self.link, hedges=self._hedges, **common)
+            guard = GuardedTTS(
+                plugins, self.link, hedges=self._hedges, turns=self._turns, **self._voices, **common
+            )
         guard.owns_plugins = False
         return guard
 

@@ -208,6 +208,7 @@ class ErrorRecoveryManager:
             started_at_ms=self._started_at_ms,
             options=GuardOptions(latency_budget_ms=s.latency_budget_ms, hedge=s.hedge),
             continue_answers=s.continue_answers,
+            voices=self.options.voice_choice,
         )
         self._speaker = Speaker(session, guard, self.sounds, add_to_chat_ctx=self.options.add_to_chat_ctx)
         self._watch = SessionWatch(session, self, guard, self.link, self._speaker, self.options)

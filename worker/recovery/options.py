@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from worker.guard.voices import VoiceTable
+
 OnExhausted = Literal["close", "transfer", "stay"]
 TransferHook = Callable[[Any], Awaitable[Any] | Any]
 
@@ -23,6 +25,8 @@ class RecoveryOptions:
     end_job: in a worker of ours a call that recovery closed ends its job as well.
     final_audio_path: a sound file for the final message when the voice is gone.
     own_voice: have the messages spoken by the session's TTS while it is healthy, and kept in `cache_dir`.
+    sticky_voice: a voice that had to take over keeps speaking until the call ends. match_voices: it is given one of
+    the same gender and language where both are known; voices: adds to that table (`worker.guard.voices`).
     add_to_chat_ctx: let the model know what was said on its behalf.
     min_gap_s: between two apologies in one turn. patience_s: after so long without a sound, with nobody left who
     could answer, the caller gets an apology at once. stuck_after_s: `thinking` for so long is a fault (0: never). Both
@@ -38,6 +42,9 @@ class RecoveryOptions:
     final_audio_path: str | Path | None = None
     own_voice: bool = True
     cache_dir: str | Path | None = None
+    sticky_voice: bool = True
+    match_voices: bool = True
+    voices: VoiceTable | None = None
     add_to_chat_ctx: bool = False
     min_gap_s: float = 3.0
     patience_s: float = 2.2
@@ -47,6 +54,11 @@ class RecoveryOptions:
     handler_timeout_s: float = 0.25
     guard: bool = True
     emoji: bool = False
+
+    @property
+    def voice_choice(self) -> dict[str, Any]:
+        """How `GuardedTTS` chooses among voices."""
+        return {"sticky": self.sticky_voice, "match_voices": self.match_voices, "voices": self.voices}
 
     def __post_init__(self) -> None:
         if self.on_exhausted not in ON_EXHAUSTED:

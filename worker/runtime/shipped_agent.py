@@ -8,7 +8,7 @@ from livekit.agents import Agent, AgentSession, JobContext, JobProcess
 from livekit.agents.types import NOT_GIVEN
 
 from worker.guard.llm import GuardedLLM
-from worker.guard.routing import GuardOptions, HedgeBudget
+from worker.guard.routing import GuardOptions, HedgeBudget, TurnClock
 from worker.guard.stt import GuardedSTT
 from worker.guard.tts import GuardedTTS
 from worker.providers import build_providers, warm_up
@@ -27,7 +27,7 @@ async def entrypoint(ctx: JobContext) -> None:
     providers = build_providers(settings)
     link, session_id = link_of(ctx), ctx.job.id
     options = GuardOptions(latency_budget_ms=settings.latency_budget_ms, hedge=settings.hedge)
-    hedges = HedgeBudget()
+    hedges, turn_clock = HedgeBudget(), TurnClock()
     await ctx.connect()
     turns: Any = {"turn_detection": settings.turn_detection} if settings.turn_detection else NOT_GIVEN
     session = cast("Any", AgentSession)(
@@ -38,9 +38,12 @@ async def entrypoint(ctx: JobContext) -> None:
             session=session_id,
             options=options,
             hedges=hedges,
+            turns=turn_clock,
             continue_answers=settings.continue_answers,
         ),
-        tts=GuardedTTS(providers.tts, link, session=session_id, options=options, hedges=hedges),
+        tts=GuardedTTS(
+            providers.tts, link, session=session_id, options=options, hedges=hedges, turns=turn_clock
+        ),
         vad=providers.vad,
         turn_handling=turns,
     )
