@@ -193,7 +193,7 @@ async def test_sessions_of_a_process_share_one_budget_of_hedges(
 async def test_model_and_voice_of_a_session_share_a_turns_latency_budget(
     sim: SimulatorServer, link: NotedLink
 ) -> None:
-    session = cast("Any", AgentSession)(llm=groq_llm(sim.url), tts=groq_tts(sim.url), vad=None)
+    session: Any = cast("Any", AgentSession)(llm=groq_llm(sim.url), tts=groq_tts(sim.url), vad=None)
     async with text_call(None, session=session, link=link):
         assert isinstance(session.llm, GuardedLLM)
         assert isinstance(session.tts, GuardedTTS)
@@ -208,7 +208,9 @@ async def test_how_voices_are_chosen_is_an_option(
 ) -> None:
     man, woman = groq_tts(sim.url), groq_tts(sim.url)
     man.update_options(voice="daniel")
-    session: Any = AgentSession(llm=groq_llm(sim.url), tts=tts.FallbackAdapter([man, woman]), vad=None)
+    session: Any = cast("Any", AgentSession)(
+        llm=groq_llm(sim.url), tts=tts.FallbackAdapter([man, woman]), vad=None
+    )
     async with text_call(None, session=session, link=link, **wished):
         guard = session.tts
         assert isinstance(guard, GuardedTTS)
