@@ -15,7 +15,7 @@ from supervisor.wire.vocabulary import FaultKind, Role
 from tests.support.noted_link import NotedLink
 from worker.link.api import TargetSpec
 from worker.recovery.counters import Count, ErrorCounters
-from worker.recovery.decisions import Do, Happened, decide
+from worker.recovery.decisions import Do, decide
 from worker.recovery.observed_link import ObservedLink
 from worker.recovery.options import RecoveryOptions
 from worker.recovery.stats import ErrorStats, SessionReport, SilenceMeter
@@ -91,30 +91,24 @@ def test_never_more_apologies_in_a_row_than_the_limit(steps: list[Role | None], 
 
 
 @pytest.mark.parametrize(
-    ("happened", "count", "voice_dead", "do", "dead"),
+    ("role", "count", "voice_dead", "do", "dead"),
     [
-        (Happened(Role.LLM, SERVER), Count(1, 3), False, Do.APOLOGISE, False),
-        (Happened(Role.LLM, SERVER), Count(3, 3), False, Do.APOLOGISE, False),
-        (Happened(Role.LLM, SERVER), Count(4, 3), False, Do.FINAL, False),
-        (Happened(Role.LLM, SERVER), Count(1, 3), True, Do.APOLOGISE, True),
-        (Happened(Role.TTS, SERVER), Count(1, 3), False, Do.APOLOGISE, True),
-        (Happened(Role.TTS, SERVER), Count(4, 3), False, Do.FINAL, True),
-        (Happened(Role.STT, SERVER, recoverable=True), Count(9, 3), False, Do.NOTHING, False),
-        (Happened(Role.STT, SERVER, waiting=False), Count(9, 3), False, Do.NOTHING, False),
-        (Happened(Role.STT, SERVER), None, False, Do.NOTHING, False),
+        (Role.LLM, Count(1, 3), False, Do.APOLOGISE, False),
+        (Role.LLM, Count(3, 3), False, Do.APOLOGISE, False),
+        (Role.LLM, Count(4, 3), False, Do.FINAL, False),
+        (Role.LLM, Count(1, 3), True, Do.APOLOGISE, True),
+        (Role.TTS, Count(1, 3), False, Do.APOLOGISE, True),
+        (Role.TTS, Count(4, 3), False, Do.FINAL, True),
     ],
 )
-def test_decisions(happened: Happened, count: Count | None, voice_dead: bool, do: Do, dead: bool) -> None:
-    decision = decide(happened, count, voice_dead=voice_dead)
+def test_decisions(role: Role, count: Count, voice_dead: bool, do: Do, dead: bool) -> None:
+    decision = decide(role, SERVER, count, voice_dead=voice_dead)
     assert (decision.do, decision.voice_dead) == (do, dead)
 
 
 def test_messages_that_fit() -> None:
-    assert decide(Happened(Role.LLM, RATE), Count(1, 3), voice_dead=False).message_keys == (
-        "llm.rate_limit",
-        "llm",
-    )
-    assert decide(Happened(Role.LLM, RATE), Count(4, 3), voice_dead=False).message_keys == ("final",)
+    assert decide(Role.LLM, RATE, Count(1, 3), voice_dead=False).message_keys == ("llm.rate_limit", "llm")
+    assert decide(Role.LLM, RATE, Count(4, 3), voice_dead=False).message_keys == ("final",)
 
 
 def test_the_longest_silence_is_from_a_turns_end_to_a_sound() -> None:

@@ -1,8 +1,7 @@
-"""What to do about an error in a session: pure, one value in, one value out.
+"""What to do about an error that a caller waits behind: pure, one value in, one value out.
 
-The order of the rules: already recoverable → nothing; nobody waits for an answer → only noted; within the limit →
-an apology; over it → the final message. TTS faults never go through the TTS: saying so with the dead voice would
-fail again, for ever.
+Within the limit an apology, over it the final message. TTS faults never go through the TTS: saying so with the dead
+voice would fail again, for ever. (What is already recoverable, and what nobody waits for, `SessionWatch` only notes.)
 """
 
 from __future__ import annotations
@@ -23,19 +22,6 @@ class Do(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
-    """One error as the session told it.
-
-    recoverable: livekit (or somebody before us) said so. waiting: the caller waits for an answer, or will.
-    """
-
-    role: Role
-    kind: FaultKind
-    recoverable: bool = False
-    waiting: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Decision:
     """What to do, why, and whether the voice itself is gone, so that only recorded sound is left."""
 
@@ -53,14 +39,9 @@ class Decision:
         return (f"{self.role.value}.{self.kind.value}", self.role.value)
 
 
-def decide(happened: Happened, count: Count | None, *, voice_dead: bool) -> Decision:
-    """See the module. count: None when the error does not count. voice_dead: no TTS can be used now."""
-    role, kind = happened.role, happened.kind
+def decide(role: Role, kind: FaultKind, count: Count, *, voice_dead: bool) -> Decision:
+    """See the module. voice_dead: no TTS can be used now."""
     dead = voice_dead or role is Role.TTS
-    if happened.recoverable:
-        return Decision(Do.NOTHING, role, kind, "already recoverable", dead)
-    if not happened.waiting or count is None:
-        return Decision(Do.NOTHING, role, kind, "nobody waits for an answer", dead)
     if count.exhausted:
         return Decision(Do.FINAL, role, kind, f"{count.count} in a row, {count.limit} allowed", dead)
     return Decision(Do.APOLOGISE, role, kind, f"{count.count} of {count.limit}", dead)

@@ -14,7 +14,7 @@ from livekit.agents.voice import SpeechHandle
 
 from supervisor.wire.vocabulary import FaultKind, Role
 from worker.recovery.counters import Count, ErrorCounters
-from worker.recovery.decisions import Decision, Do, Happened, decide
+from worker.recovery.decisions import Decision, Do, decide
 from worker.recovery.handlers import Handlers, RecoveryEvent, cancelled_by_us
 from worker.recovery.lines import Lines
 from worker.recovery.options import RecoveryOptions
@@ -100,7 +100,7 @@ class Responder:
         counters = self._counters
         count = counters.error(role, kind, self._watch.turn) if counts else counters.note(role, kind)
         self._lines.info("count", f"Error count for {name}: {count.count}/{count.limit}", role=name)
-        decision = decide(Happened(role, kind), count, voice_dead=self._watch.tts_is_dead)
+        decision = decide(role, kind, count, voice_dead=self._watch.tts_is_dead)
         if not self._said_enough(role, final=decision.do is Do.FINAL):
             self._spawn(self._respond(decision, count), "recovery")
 
