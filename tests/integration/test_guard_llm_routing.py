@@ -13,7 +13,7 @@ from livekit.agents import function_tool
 from supervisor.wire.vocabulary import FaultKind, State
 from tests.support.guarded_llm import FIRST, QUESTION, SECOND, benched
 from tests.support.waiting import wait_until
-from worker.guard.routing import HedgeBudget
+from worker.guard.routing import GuardOptions, HedgeBudget
 from worker.simulator.answers import answer_for
 from worker.simulator.stand import Options
 
@@ -83,6 +83,16 @@ async def test_hedges_have_a_budget() -> None:
         for _ in range(2):
             await bench.ask()
         assert bench.link.ends() == [(FIRST, "ok")] * 2
+
+
+async def test_with_much_of_the_turns_budget_gone_no_budget_of_hedges_is_needed() -> None:
+    async with benched(hedges=spent(), options=GuardOptions(latency_budget_ms=1_000)) as bench:
+        bench.link.rule(FIRST, hedge_ms=40, first_output_ms=60_000)
+        bench.sim.set_fault("llm", "groq", "hang")
+        began = time.monotonic()
+        await asyncio.wait_for(bench.ask(), 30)
+        assert time.monotonic() - began >= 0.4, "two fifths of it are for the first one alone"
+        assert bench.link.ends() == [(FIRST, "abandoned"), (SECOND, "ok")]
 
 
 async def test_a_call_that_waited_in_vain_moves_on_sooner_whatever_the_budget() -> None:

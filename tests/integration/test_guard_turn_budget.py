@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -13,21 +14,28 @@ from livekit.plugins import cartesia, groq
 
 from tests.support.guarded_llm import SECOND, benched
 from tests.support.noted_link import NotedLink
-from worker.guard.routing import GuardOptions, TurnClock
+from worker.guard.routing import GuardOptions, HedgeBudget, TurnClock
 from worker.guard.tts import GuardedTTS
 from worker.simulator.server import SimulatorServer
+from worker.simulator.stand import Options
 
 CARTESIA = "tts:cartesia:sonic-3"
 GROQ = "tts:groq:canopylabs/orpheus-v1-english"
 BUDGET_S = 30.0
 
 
+DEAD = {"fault": "status", "status": 503}
+
+
 @asynccontextmanager
-async def broken_voices(turns: TurnClock) -> AsyncGenerator[tuple[GuardedTTS, NotedLink]]:
-    """Two voices that answer with 503."""
-    async with SimulatorServer() as sim, aiohttp.ClientSession() as http:
-        sim.set_fault("tts", "cartesia", "status", status=503)
-        sim.set_fault("tts", "groq", "status", status=503)
+async def voices(
+    turns: TurnClock, hedges: HedgeBudget, first: dict[str, object], second: dict[str, object]
+) -> AsyncGenerator[tuple[GuardedTTS, NotedLink]]:
+    """Two voices with these faults."""
+    async with SimulatorServer(options=Options(tts_speed=30.0)) as sim, aiohttp.ClientSession() as http:
+        for provider, fault in (("cartesia", first), ("groq", second)):
+            if fault:
+                sim.set_fault("tts", provider, fault)
         plugins = [
             cartesia.TTS(api_key="key", base_url=sim.base_url("cartesia"), http_session=http),
             groq.TTS(api_key="key", base_url=sim.base_url("groq"), http_session=http),
@@ -35,7 +43,7 @@ async def broken_voices(turns: TurnClock) -> AsyncGenerator[tuple[GuardedTTS, No
         link = NotedLink()
         link.deadlines(CARTESIA, GROQ, first_output_ms=10_000, stall_ms=5_000)
         options = GuardOptions(latency_budget_ms=int(BUDGET_S * 1000))
-        guarded = GuardedTTS(plugins, link, options=options, turns=turns)
+        guarded = GuardedTTS(plugins, link, options=options, hedges=hedges, turns=turns)
         try:
             yield guarded, link
         finally:
@@ -52,7 +60,7 @@ async def say(guarded: GuardedTTS) -> None:
 
 
 async def asked(turns: TurnClock, times: int = 1) -> list[str]:
-    async with broken_voices(turns) as (guarded, link):
+    async with voices(turns, HedgeBudget(), DEAD, DEAD) as (guarded, link):
         for _ in range(times):
             with pytest.raises(APIError):
                 await say(guarded)
@@ -99,3 +107,14 @@ async def test_the_model_says_since_when_the_caller_waits() -> None:
         assert bench.link.ends()[-1] == (SECOND, "ok")
     now = time.monotonic()
     assert now - turns.began(now) >= 0.4, "the hang is part of the turn"
+
+
+async def test_a_voice_waits_for_no_budget_of_hedges_when_the_model_took_long() -> None:
+    now = time.monotonic()
+    turns, hedges = TurnClock(), HedgeBudget(every_s=3600.0)
+    assert hedges.take(now)
+    turns.answered(now - BUDGET_S / 2, now)
+    async with voices(turns, hedges, {"fault": "hang"}, {}) as (guarded, link):
+        link.rule(CARTESIA, hedge_ms=40, first_output_ms=60_000)
+        await asyncio.wait_for(say(guarded), 30)
+        assert link.ends() == [(CARTESIA, "abandoned"), (GROQ, "ok")]

@@ -22,7 +22,7 @@ from worker.recovery.work import Work
 
 A, B = "llm:x:a", "llm:x:b"
 OPTIONS = RecoveryOptions(patience_s=2.2, stuck_after_s=8.0)
-LOOK_S = 0.25  # it looks this often
+LOOK_S = 0.1  # it looks this often
 GivenUp = tuple[Role, FaultKind, float]
 
 

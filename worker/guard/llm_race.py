@@ -45,7 +45,7 @@ class Race:
         self._hedges = hedges
         self._expects_usage = expects_usage
         self._runners: list[Runner] = []
-        self._hedged = False
+        self._hedged = self._refused = False
         self._winner: Runner | None = None
 
     async def run(self, decision: Decision | None = None) -> Runner | None:
@@ -104,14 +104,16 @@ class Race:
     def _hedge_at(self) -> float | None:
         if self._hedged or len(self._runners) != 1:
             return None
-        return self._turn.hedge_at_mono(self._runners[0].attempt)
+        return self._turn.hedge_at_mono(self._runners[0].attempt, refused=self._refused)
 
     def _hedge(self) -> None:
-        """Start the next one beside the one that is late; asked for once a race, whatever comes of it."""
-        self._hedged = True
+        """Start the next one beside the one that is late; once more where there was no budget for it."""
         if self._runners[0].woke.done():
+            self._hedged = True
             return
         child = self._turn.hedge(self._runners[0].attempt, self._hedges)
+        self._hedged = self._refused or child is not None
+        self._refused = True
         if child is not None:
             self._open(child, hedge=True)
 

@@ -37,6 +37,8 @@ log = structlog.stdlib.get_logger("worker.guard")
 P = TypeVar("P")
 
 DEFAULT_LATENCY_BUDGET_MS: Final = 2500
+ALONE: Final = 0.4
+"""Share of a turn's latency budget that is spent on one target alone: what is left is for the next one to answer in."""
 LATE_FOR_S: Final = 20.0
 """How long a call remembers that a target kept it waiting: a few turns; the fleet's verdict is there long before."""
 
@@ -113,23 +115,32 @@ class Turn(Generic[P]):
                 return child
         return None
 
-    def hedge_at_mono(self, attempt: Attempt[P]) -> float | None:
-        """When the next target is to be asked beside this late one; None: never."""
+    def hedge_at_mono(self, attempt: Attempt[P], *, refused: bool = False) -> float | None:
+        """When the next target is to be asked beside this late one; None: never. refused: the budget of hedges was
+        spent when this was due, so it is due when no budget of hedges is needed.
+        """
         snapshot = attempt.snapshot
         if not self._guard.options.hedge or not snapshot.hedge_ms or snapshot.panic:
             return None
-        return attempt.started_mono + snapshot.hedge_ms / 1000
+        usual = attempt.started_mono + snapshot.hedge_ms / 1000
+        return max(usual, self._alone_until_mono) if refused else usual
+
+    @property
+    def _alone_until_mono(self) -> float:
+        return self.started_mono + ALONE * self._guard.options.latency_budget_ms / 1000
 
     def hedge(self, attempt: Attempt[P], hedges: HedgeBudget) -> Child[P] | None:
         """Whom to ask beside a late attempt, now; a hedge is spent then. None: nobody, or there is no budget.
 
-        No budget of hedges is needed where this call has just waited for that target in vain: it would move on to
-        the next one anyway, only later. The latency budget does not matter: a hedge only shortens the wait.
+        No budget of hedges is needed where this call has just waited for that target in vain, for it would move on to
+        the next one anyway, only later; nor when so much of the turn's latency budget is gone that the next one could
+        no longer answer in time.
         """
         child = self.untried()
         if child is None:
             return None
-        if self._guard.is_late(attempt.child.target) or hedges.take(self._guard.clock()):
+        now = self._guard.clock()
+        if self._guard.is_late(attempt.child.target) or now >= self._alone_until_mono or hedges.take(now):
             return child
         return None
 

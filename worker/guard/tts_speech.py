@@ -66,7 +66,7 @@ class Speech:
         self._told_blank = True
         self._voices: list[Voice] = []
         self._lead: Voice | None = None
-        self._hedged = False
+        self._hedged = self._refused = False
         self._position = 0
         self._last: Fault | None = None
 
@@ -124,7 +124,7 @@ class Speech:
             raise self._desk.error_for(self._last)
         if isinstance(decision, Retry) and decision.sleep_ms:
             await asyncio.sleep(decision.sleep_ms / 1000)
-        self._hedged = False
+        self._hedged = self._refused = False
         # A blank has to come between its first word and the last one of the voice before it.
         self._told_blank = self.script.told_to == 0
         return self._enter(turn, turn.child(decision))
@@ -146,19 +146,22 @@ class Speech:
         voice.leave()
 
     def _hedge(self, turn: TtsTurn, waits: list[float]) -> None:
-        """Have the next voice ready beside one that is late; asked for once, whatever comes of it."""
+        """Have the next voice ready beside one that is late; once more where there was no budget for it."""
         if self._hedged or len(self._voices) != 1:
             return
-        late_from = self._voices[0].late_from_mono
+        late_from = self._voices[0].late_from_mono(refused=self._refused)
         if late_from is None:
             return
         left = late_from - self._guard.clock()
         if left > 0:
             waits.append(left)
             return
-        self._hedged = True
         child = self._voices[0].understudy()
-        if child is not None:
+        self._hedged = self._refused or child is not None
+        self._refused = True
+        if not self._hedged:
+            self._hedge(turn, waits)
+        elif child is not None:
             self._enter(turn, child, hedge=True)
             self.poke()
 

@@ -84,12 +84,11 @@ class Voice:
             expects_times=self._stream.words,
         )
 
-    @property
-    def late_from_mono(self) -> float | None:
-        """From when another voice may be tried beside this one; None: not at all."""
+    def late_from_mono(self, *, refused: bool) -> float | None:
+        """From when another voice may be tried beside this one; None: not at all. refused: see `hedge_at_mono`."""
         if self._attempt is None or self._attempt.heard:
             return None
-        return self._turn.hedge_at_mono(self._attempt)
+        return self._turn.hedge_at_mono(self._attempt, refused=refused)
 
     def understudy(self) -> TtsChild | None:
         """Who may be tried beside this late voice; a hedge is spent then."""

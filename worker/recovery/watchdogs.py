@@ -24,7 +24,7 @@ from worker.recovery.work import Work
 
 log = structlog.get_logger("worker.recovery")
 
-_LOOK_AGAIN_S: Final = 0.25
+_LOOK_AGAIN_S: Final = 0.1
 # A target that has not answered in this time, when all others failed, will not make it in time either.
 _OVERDUE_S: Final = 0.6
 
