@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import aiohttp
 import pytest
 from livekit.agents import Agent
 
-from tests.support.sessions import audio_call
+from supervisor.wire.vocabulary import FaultKind, Role
+from tests.support.sessions import AudioCall, audio_call
 from tests.support.waiting import wait_until
 from worker.recovery.phrases import shipped
-from worker.simulator import Options, SimulatorServer
+from worker.simulator import Options, SimulatorServer, answer_for
 from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm
+from worker.simulator.speech import sentences
 
 
 @pytest.fixture
@@ -68,3 +71,41 @@ async def test_an_apology_that_waits_its_turn_is_no_dead_voice(
         stats = call.manager.get_error_stats()
         assert (stats, stats["apologies"]) == ({"llm": 1, "tts": 0, "stt": 0}, 1)
         assert stats["handled"].get("tts") is None
+
+
+def heard(call: AudioCall) -> list[str]:
+    """All words of the call."""
+    return [word.word for word in call.caller.ears.words_after(0.0)]
+
+
+async def test_an_apology_waits_until_the_caller_has_spoken(
+    sim: SimulatorServer, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with audio_call(**services(sim, http), cache_dir=tmp_path, own_voice=False) as call:
+        speaking = asyncio.create_task(call.turn())
+        await wait_until(lambda: call.session.user_state == "speaking", "the caller speaks", 20)
+        call.manager.error(Role.LLM, FaultKind.SERVER)
+        turn = await speaking
+        assert turn.overlap_s == 0.0
+        assert turn.heard in [text.split() for text in shipped("en")["llm"]], "and once"
+
+
+async def test_a_caller_can_interrupt_an_apology(
+    sim: SimulatorServer, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with audio_call(**services(sim, http), cache_dir=tmp_path, own_voice=False) as call:
+        call.manager.fallback_messages["llm"] = [
+            f"{MOMENT} {MOMENT} Thank you for waiting so long at the zoo."
+        ]
+        listening = asyncio.create_task(call.turn())
+        await wait_until(lambda: call.caller.ears.words_after(0.0), "the apology is heard", 20)
+        sim.clear_faults()
+        question = sentences()[3]
+        await call.caller.input.speak(question.pcm)
+        turn = await listening
+        answer = answer_for(question.text, shortest=12, longest=12).split()
+        await wait_until(lambda: heard(call)[-len(answer) :] == answer, "the question is answered", 20)
+        assert turn.heard[0] == "One"
+        assert "zoo." not in heard(call), "it was broken off"
