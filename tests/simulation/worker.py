@@ -15,11 +15,12 @@ from supervisor.wire.messages import ProbeResult, Report
 from supervisor.wire.vocabulary import FaultKind
 from tests.simulation.link import ModelLink
 from tests.simulation.world import BEGIN_MS, Clock, Fate, Provider
-from worker.guard.routing import DEFAULT_LATENCY_BUDGET_MS, LATE_FOR_S
+from worker.guard.routing import ALONE, DEFAULT_LATENCY_BUDGET_MS, LATE_FOR_S
 from worker.guard.timing import HedgeBudget
 from worker.link.api import TargetSpec, Use
 
 TURN_MS = 4_000.0
+_ALONE_MS = ALONE * DEFAULT_LATENCY_BUDGET_MS
 _USE = Use()
 
 
@@ -158,14 +159,15 @@ class Worker:
         turn = attempt.turn
         if attempt.ended or attempt.heard or turn.hedged:
             return
-        turn.hedged = True
         target = self._untried(turn)
-        if target is None or self.clock.now - turn.begun >= DEFAULT_LATENCY_BUDGET_MS:
-            return
-        now = self.link.mono()
+        now, left_ms = self.link.mono(), turn.begun + _ALONE_MS - self.clock.now
         late = now - self.late.get((turn.session, attempt.target), float("-inf")) < LATE_FOR_S
-        if late or self.hedges[turn.session].take(now):
-            self._ask(turn, target, hedge=True)
+        if target is None or late or left_ms <= 0 or self.hedges[turn.session].take(now):
+            turn.hedged = True
+            if target is not None:
+                self._ask(turn, target, hedge=True)
+        else:
+            self.clock.after(left_ms, self._hedge, attempt)
 
     def _fate(self, target: str, *, short: bool = False) -> Fate:
         if target in self.broken:
