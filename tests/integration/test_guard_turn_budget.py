@@ -24,7 +24,7 @@ GROQ = "tts:groq:canopylabs/orpheus-v1-english"
 BUDGET_S = 30.0
 
 
-DEAD = {"fault": "status", "status": 503}
+DEAD: dict[str, object] = {"fault": "status", "status": 503}
 
 
 @asynccontextmanager
