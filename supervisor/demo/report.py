@@ -116,9 +116,9 @@ def _picture(timeline: Mapping[str, Any]) -> str:
     name = f"{timeline['variant']}, round {timeline['round']}"
     drawn = [fault, f'<text x="0" y="12">{escape(name)}</text>']
     for lane, (caller, turns) in enumerate(sorted(lanes.items())):
-        drawn.append(f'<text x="0" y="{28 + lane * _LANE}">{escape(caller[-22:])}</text>')
-        for turn in turns:
-            drawn += _turn(turn, lane, bar)
+        name_of = f'<text x="0" y="{28 + lane * _LANE}">{escape(caller[-22:])}</text>'
+        bars = "".join(part for turn in turns for part in _turn(turn, lane, bar))
+        drawn.append(f'<g class="call">{name_of}{bars}</g>')
     label = f"{name}: {timeline['role']} {timeline['fault']}, {len(lanes)} calls"
     return (
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(drawn)}</svg>'

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import wait_until
-from worker.simulator import Options, SimulatorServer
+from worker.simulator import SimulatorServer
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
@@ -63,10 +63,7 @@ async def calling(example: str, sim: SimulatorServer, folder: Path) -> AsyncGene
 
 @pytest.mark.parametrize("example", ["minimal", "after", "custom_handlers"])
 async def test_an_example_runs_in_a_worker_and_answers(example: str, tmp_path: Path) -> None:
-    async with (
-        SimulatorServer(options=Options(answer_words=(6, 6))) as sim,
-        calling(example, sim, tmp_path) as record,
-    ):
+    async with SimulatorServer() as sim, calling(example, sim, tmp_path) as record:
         turn = turns(record)[0]
         assert (turn["silent"], turn["lost"]) == (False, 0)
         sim.set_fault("llm", "groq", "status", status=503)
@@ -78,10 +75,7 @@ async def test_an_example_runs_in_a_worker_and_answers(example: str, tmp_path: P
 async def test_an_example_runs_in_a_worker_and_its_sound_is_heard_when_the_voice_is_gone(
     tmp_path: Path,
 ) -> None:
-    async with (
-        SimulatorServer(options=Options(answer_words=(6, 6))) as sim,
-        calling("own_audio", sim, tmp_path) as record,
-    ):
+    async with SimulatorServer() as sim, calling("own_audio", sim, tmp_path) as record:
         assert turns(record)[0]["heard"], "the agent answers"
         for provider in ("cartesia", "groq"):
             sim.set_fault("tts", provider, "refuse")

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import stat
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from supervisor.wire.messages import Directive, ProbeResult, SessionInfo
 from supervisor.wire.vocabulary import DirectiveKind, FaultKind, Role
-from tests.support.link_fleet import SPECS, A, B, LeaderHand, container, job, leader_hand
+from tests.support.link_fleet import SPECS, A, B, LeaderHand, alone, container, job, leader_hand
 from tests.support.waiting import wait_until
 from worker.link import ContainerLink, EmbeddedLink, LinkHolder, LinkSettings, SocketLink, connect, open_link
 from worker.link.client import MAX_QUEUE
@@ -37,25 +34,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@asynccontextmanager
-async def alone(fleet: str) -> AsyncGenerator[ContainerLink]:
-    """A container without Redis."""
-    link = ContainerLink(LinkSettings(fleet=fleet, worker="w1"))
-    await link.start()
-    try:
-        yield link
-    finally:
-        await link.aclose()
-
-
-def _mode(path: str) -> int:
-    """The mode of a file, 0 when there is none."""
-    try:
-        return Path(path).stat().st_mode
-    except FileNotFoundError:
-        return 0
 
 
 async def good(directive: Directive) -> ProbeResult:
@@ -213,41 +191,6 @@ async def test_a_job_that_talks_nonsense_is_cut_off_alone(fleet: str, nonsense: 
         caller.succeeded(caller.started(A, 2_000))
         await wait_until(lambda: link.core.entries[A].ok == 1, "and it is heard")
         assert link.server.unreadable == 1
-
-
-async def test_the_socket_is_for_this_user_alone_and_is_removed(fleet: str):
-    async with alone(fleet) as link:
-        path = link.socket_path
-        mode = _mode(path)
-        assert stat.S_ISSOCK(mode)
-        assert mode & 0o077 == 0
-    assert _mode(path) == 0
-    assert _mode(str(Path(path).parent)) == 0
-
-
-async def test_a_socket_left_behind_by_a_killed_container_is_taken_over(fleet: str, tmp_path: Path):
-    path = str(tmp_path / "link.sock")
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c",
-        f"import socket,os; s=socket.socket(socket.AF_UNIX); s.bind({path!r}); os.kill(os.getpid(), 9)",
-    )  # fmt: skip
-    await child.wait()
-    assert stat.S_ISSOCK(_mode(path))
-    link = ContainerLink(LinkSettings(fleet=fleet, worker="w1", socket=path))
-    await link.start()
-    async with job(link) as caller:
-        assert caller.connected
-    await link.aclose()
-
-
-async def test_a_path_that_is_too_long_or_taken_is_said_at_start(fleet: str, tmp_path: Path):
-    with pytest.raises(ValueError, match="shorter"):
-        await ContainerLink(LinkSettings(fleet=fleet, socket="/tmp/" + "x" * 120)).start()
-    taken = tmp_path / "file"
-    taken.write_text("not a socket")
-    with pytest.raises(OSError, match="in use"):
-        await ContainerLink(LinkSettings(fleet=fleet, socket=str(taken))).start()
-    assert taken.read_text() == "not a socket"
 
 
 # ---------------------------------------------------------------- directives

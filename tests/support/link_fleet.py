@@ -155,6 +155,17 @@ async def container(url: str, fleet: str, worker: str = "w1") -> AsyncGenerator[
 
 
 @asynccontextmanager
+async def alone(fleet: str) -> AsyncGenerator[ContainerLink]:
+    """A container without Redis."""
+    link = ContainerLink(LinkSettings(fleet=fleet, worker="w1"))
+    await link.start()
+    try:
+        yield link
+    finally:
+        await link.aclose()
+
+
+@asynccontextmanager
 async def job(of: ContainerLink, *, hold: bool = True) -> AsyncGenerator[SocketLink]:
     """A job's link to the container's."""
     link = await open_link(LinkSettings(worker="job", socket=of.socket_path))

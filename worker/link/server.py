@@ -29,6 +29,7 @@ _log = structlog.get_logger("worker.link")
 
 MAX_JOBS: Final = 1_000
 _MAX_PATH: Final = 100  # sun_path holds 104 to 108 bytes, by system
+_SOCKET: Final = "link.sock"
 _WRITE_HIGH: Final = 256 * 1024
 
 
@@ -37,8 +38,8 @@ class JobServer:
 
     def __init__(self, link: EmbeddedLink, path: str = "") -> None:
         self._link = link
-        self._own_dir = "" if path else tempfile.mkdtemp(prefix="sv-link-")
-        self.path = path or str(Path(self._own_dir) / "link.sock")
+        self._own_dir = "" if path else _private_dir()
+        self.path = path or str(Path(self._own_dir) / _SOCKET)
         self._server: asyncio.Server | None = None
         self.jobs: dict[int, _Job] = {}
         self._numbers = 0
@@ -232,6 +233,15 @@ class _Job(asyncio.Protocol):
                 _log.warning("job dropped events", action="link.socket.dropped", count=count)
             case _:
                 pass
+
+
+def _private_dir() -> str:
+    """A new directory that only this user can open; under /tmp where TMPDIR is too long for a socket's name."""
+    made = tempfile.mkdtemp(prefix="sv-link-")
+    if len(os.fsencode(made)) + 1 + len(_SOCKET) <= _MAX_PATH:
+        return made
+    Path(made).rmdir()
+    return tempfile.mkdtemp(prefix="sv-link-", dir="/tmp")
 
 
 def _remove_stale(path: str) -> None:
