@@ -77,7 +77,7 @@ types: setup ## pyright, strict
 unit: setup ## the quick tests alone
 	$(PYTEST) tests/unit tests/contract $(ARGS)
 
-bench: setup ## measure: guard, first chunk, fan-out, folding, limits, each beside its floor or peer
+bench: setup ## measure: guard, first chunk, fan-out, folding, words of what is cut off, each beside its floor or peer
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 sim: setup ## put simulated fleets through every fault on virtual time; ARGS=--write keeps the table in docs/engine.md
