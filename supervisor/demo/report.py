@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -114,8 +115,8 @@ def _picture(timeline: Mapping[str, Any]) -> str:
         f'width="{(timeline["to_ms"] - timeline["from_ms"]) / 1000 * scale:.1f}" height="{height}"/>'
     )
     name = f"{timeline['variant']}, round {timeline['round']}"
-    drawn = [fault, f'<text x="0" y="12">{escape(name)}</text>']
-    for lane, (caller, turns) in enumerate(sorted(lanes.items())):
+    drawn = [fault, f'<text x="0" y="12">{escape(name)}</text>', *_marks(timeline, scale)]
+    for lane, (caller, turns) in enumerate(sorted(lanes.items(), key=lambda item: _by_number(item[0]))):
         name_of = f'<text x="0" y="{28 + lane * _LANE}">{escape(caller[-22:])}</text>'
         bars = "".join(part for turn in turns for part in _turn(turn, lane, bar))
         drawn.append(f'<g class="call">{name_of}{bars}</g>')
@@ -123,6 +124,20 @@ def _picture(timeline: Mapping[str, Any]) -> str:
     return (
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(drawn)}</svg>'
     )
+
+
+def _marks(timeline: Mapping[str, Any], scale: float) -> list[str]:
+    """Seconds since the fault began, where it began and where it ended."""
+    outage_s = (timeline["to_ms"] - timeline["from_ms"]) / 1000
+    return [
+        f'<text x="{_LABEL + (_MARGIN_S + at_s) * scale + 3:.1f}" y="12">{at_s:.0f} s</text>'
+        for at_s in (0.0, outage_s)
+    ]
+
+
+def _by_number(caller: str) -> list[tuple[int, str]]:
+    """call-2 before call-10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", caller)]
 
 
 def _turn(turn: Mapping[str, Any], lane: int, bar: Any) -> list[str]:

@@ -117,3 +117,13 @@ def test_the_report_holds_every_case_and_escapes_what_it_shows() -> None:
     assert "guarded, round 2: llm cut, 1 calls" in page
     assert "llm: cut" in page
     assert 'class="bad">1<' in page
+
+
+def test_the_reports_calls_are_in_the_order_of_their_numbers_and_the_fault_has_its_seconds() -> None:
+    lines = [turn(caller=f"call-{n}") for n in (10, 2, 1)]
+    row = summarise("guarded", "llm", "cut", lines, [OUTAGE])
+    page = render_report([row], {}, timelines("guarded", "llm", "cut", lines, [OUTAGE]))
+    assert page.index(">call-1<") < page.index(">call-2<") < page.index(">call-10<")
+    assert page.count('<g class="call">') == 3
+    assert ">0 s</text>" in page
+    assert f">{(OUTAGE.to_ms - OUTAGE.from_ms) // 1000} s</text>" in page
