@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +116,18 @@ def test_console_without_such_an_agent_ends_in_one_line() -> None:
     result = run("console", "--agent", "no_such_bot:entrypoint")
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("worker: --agent 'no_such_bot:entrypoint': there is no module")
+
+
+def test_console_without_portaudio_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the package does on import where the library is missing.
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    result = run("console", "--text", WORKER_SIMULATOR_URL="http://127.0.0.1:9")
+    assert result.exit_code == 1, result.output
+    assert result.stderr.startswith("worker: the console needs the PortAudio library: apt-get install")
 
 
 def test_an_error_audio_that_cannot_be_played_is_one_line() -> None:

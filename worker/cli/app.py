@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -106,6 +107,12 @@ def console(ctx: typer.Context, agent: Agent = SHIPPED) -> None:
         load_agent(agent)
     except AgentNotFound as exc:
         _fail(str(exc), 2)
+    try:
+        importlib.import_module("sounddevice")  # livekit's console does, with `--text` as well
+    except OSError:
+        _fail(
+            "the console needs the PortAudio library: apt-get install libportaudio2, or brew install portaudio"
+        )
     os.environ["WORKER_AGENT"] = agent
     server = AgentServer(setup_fnc=jobs.prewarm)
     server.rtc_session(jobs.run_job)
