@@ -123,7 +123,7 @@ def test_console_without_portaudio_says_what_to_install(
 ) -> None:
     # What the package does on import where the library is missing.
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
     result = run("console", "--text", WORKER_SIMULATOR_URL="http://127.0.0.1:9")
     assert result.exit_code == 1, result.output
