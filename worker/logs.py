@@ -40,11 +40,17 @@ def configure_logs(settings: WorkerSettings, *, job: bool = False) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    final: Any = structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer()
+    # Where stderr takes every character signs and umlauts stay what they are: they are searched for.
+    ascii_only = (sys.stderr.encoding or "").lower().replace("-", "") != "utf8"
+    final: Any = (
+        structlog.dev.ConsoleRenderer()
+        if people
+        else structlog.processors.JSONRenderer(ensure_ascii=ascii_only)
+    )
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, final],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line is one write: processes share it
         cache_logger_on_first_use=True,
     )
     if job:

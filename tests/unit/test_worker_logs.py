@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -105,6 +107,29 @@ def test_a_traceback_from_a_job_process_is_its_type_and_place(capsys: pytest.Cap
     assert line["at"].startswith("test_worker_logs.py:")
     assert WORDS not in str(line)
     assert SECRET not in str(line)
+
+
+@pytest.mark.parametrize(("encoding", "sign"), [("utf-8", "🚨 é"), ("ascii", "\\ud83d\\udea8 \\u00e9")])
+def test_a_line_is_one_write_and_keeps_its_signs(encoding: str, sign: str) -> None:
+    # Container and job processes share stderr, unbuffered in the image: what is written in two parts is torn.
+    code = """
+import os, sys, structlog
+from worker.logs import configure_logs
+from worker.settings import WorkerSettings
+configure_logs(WorkerSettings(log_format="json"))
+parts = []
+sys.stderr.buffer.write = lambda data: parts.append(bytes(data)) or len(data)
+structlog.get_logger().info("\U0001f6a8 \u00e9")
+print(len(parts), parts[0].decode(), end="")
+"""
+    env = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": encoding}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60, check=True, env=env
+    )
+    parts, _, line = ran.stdout.partition(" ")
+    assert (parts, line[-1]) == ("1", "\n")
+    assert sign in line
+    assert json.loads(line)["event"] == "🚨 é"
 
 
 @pytest.mark.usefixtures("worker_logs")
