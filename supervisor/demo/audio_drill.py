@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from supervisor.cli.output import counted
 from supervisor.demo.audio_stats import Line, dead_air, healthy_turns, summarise, turns_in
 from supervisor.demo.drill_stats import Outage
 from supervisor.demo.processes import Child, StartFailed
@@ -83,7 +84,8 @@ async def run_audio_drill(plan: AudioPlan, say: Progress) -> AudioResult:
     result = AudioResult()
     for variant in plan.variants:
         say(
-            f"{variant}: {len(plan.cases)} cases, {plan.rounds} x {plan.calls} calls each, in {plan.workers} workers"
+            f"{variant}: {counted(len(plan.cases), 'case')}, {plan.rounds} x {plan.calls} calls each, "
+            f"in {plan.workers} workers"
         )
         async with rig() as set_:
             await _Variant(plan, variant, set_, say, result).run()

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from supervisor.cli.output import console
 from supervisor.cli.values import parse_duration
 from supervisor.demo.audio_drill import FAULTS, ROLES, AudioPlan, cases, run_audio_drill
 from supervisor.demo.audio_stats import late_in_words
@@ -124,7 +125,7 @@ def drill(
     if as_json:
         typer.echo(json.dumps(result))
     else:
-        Console().print(drill_table(result))
+        console().print(drill_table(result))
 
 
 def _say(line: str) -> None:
@@ -147,11 +148,11 @@ def _audio(plan: AudioPlan, report: Path | None, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"healthy": result.healthy, "cases": result.rows}))
     else:
-        Console().print(audio_table(result.rows))
+        console().print(audio_table(result.rows))
 
 
 def audio_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The audio drill's result for people, in 120 columns. Waits are seconds.
+    """The audio drill's result for people, in 120 columns; in fewer its cells are folded. Waits are seconds.
 
     late fault: turns whose recogniser failed within 1.2 s before the end of speech, which dead air leaves out.
     """
@@ -162,9 +163,9 @@ def audio_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     names = ("role", "fault", "variant")
     counts = ("calls", "turns", "answered", "apologies", "misheard", "silent", "closed")
     for name in names:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in (*counts, "words\nlost/twice", "dead air, s\np50/p95/max", "late fault\np95/max"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for row in rows:
         air = (row["dead_air_s"][key] for key in ("p50", "p95", "max"))
         table.add_row(
@@ -177,24 +178,26 @@ def audio_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def drill_table(result: dict[str, Any]) -> Table:
-    """The drill's result for people."""
+    """The drill's result for people, in 80 columns."""
     table = Table(
-        title=f"{result['scenario']}, {result['sessions']} sessions, during the outage", title_justify="left"
-    )
-    for name in (
-        "variant",
+        title=f"{result['scenario']}, {result['sessions']} sessions, during the outage", title_justify="left",
+        box=box.SIMPLE_HEAD, padding=0, show_edge=False,
+    )  # fmt: skip
+    names = (
         "turns",
         "silent",
         "cut",
-        "wait p50",
+        "wait\np50",
         "p95",
         "p99",
-        "dead requests",
+        "dead\nrequests",
         "closed",
         "verdict",
         "recovery",
-    ):
-        table.add_column(name, justify="left" if name == "variant" else "right")
+    )
+    table.add_column("variant")
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
     for row in result["variants"]:
         wait = row["extra_wait_s"]
         table.add_row(

@@ -26,7 +26,7 @@ _COLUMNS = {
 _KEY = {
     "in": "caller",
     "out": "answer",
-    "other": "apology or another answer",
+    "other": "apology, or an answer to other words",
     "air": "dead air",
     "fault": "fault",
 }
@@ -58,13 +58,14 @@ def _head() -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>What callers heard</title><style>{style}</style><h1>What callers heard</h1>"
         "<p>Words are decoded from the sound that reached the caller. Dead air is the time from the end of the "
-        f'caller\'s speech to the first sound.</p><p class="key">{key}</p>'
+        "caller's speech to the first sound; misheard, an answer to words that were understood in part. In the "
+        f'pictures seconds count from the beginning of the fault.</p><p class="key">{key}</p>'
     )
 
 
 def _healthy(healthy: Mapping[str, Mapping[str, Any]]) -> str:
     rows = "".join(f"<tr><td>{escape(name)}</td>{_air(air)}</tr>" for name, air in healthy.items())
-    return f"<h2>Without a fault</h2><table><tr><th>variant</th>{_AIR_HEAD}</tr>{rows}</table>"
+    return f"<h2>Without a fault</h2>{_wide(f'<table><tr><th>variant</th>{_AIR_HEAD}</tr>{rows}</table>')}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -74,7 +75,12 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{_air(row['dead_air_s'])}<td>{_late(row)}</td></tr>"
         for row in rows
     )
-    return f"<table><tr><th>variant</th>{head}{_AIR_HEAD}{_LATE_HEAD}</tr>{body}</table>"
+    return _wide(f"<table><tr><th>variant</th>{head}{_AIR_HEAD}{_LATE_HEAD}</tr>{body}</table>")
+
+
+def _wide(part: str) -> str:
+    """What is wider than a phone is moved there by itself, not the page."""
+    return f'<div class="wide">{part}</div>'
 
 
 def _late(row: Mapping[str, Any]) -> str:
@@ -115,29 +121,30 @@ def _picture(timeline: Mapping[str, Any]) -> str:
         f'width="{(timeline["to_ms"] - timeline["from_ms"]) / 1000 * scale:.1f}" height="{height}"/>'
     )
     name = f"{timeline['variant']}, round {timeline['round']}"
-    drawn = [fault, f'<text x="0" y="12">{escape(name)}</text>', *_marks(timeline, scale)]
+    ticks = "".join(
+        f'<text class="tick" x="{_LABEL + (_MARGIN_S + second) * scale:.1f}" y="12">{second} s</text>'
+        for second in _seconds(span)
+    )
+    drawn = [fault, f'<text x="0" y="12">{escape(name)}</text>{ticks}']
     for lane, (caller, turns) in enumerate(sorted(lanes.items(), key=lambda item: _by_number(item[0]))):
         name_of = f'<text x="0" y="{28 + lane * _LANE}">{escape(caller[-22:])}</text>'
         bars = "".join(part for turn in turns for part in _turn(turn, lane, bar))
         drawn.append(f'<g class="call">{name_of}{bars}</g>')
     label = f"{name}: {timeline['role']} {timeline['fault']}, {len(lanes)} calls"
-    return (
+    return _wide(
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(drawn)}</svg>'
     )
-
-
-def _marks(timeline: Mapping[str, Any], scale: float) -> list[str]:
-    """Seconds since the fault began, where it began and where it ended."""
-    outage_s = (timeline["to_ms"] - timeline["from_ms"]) / 1000
-    return [
-        f'<text x="{_LABEL + (_MARGIN_S + at_s) * scale + 3:.1f}" y="12">{at_s:.0f} s</text>'
-        for at_s in (0.0, outage_s)
-    ]
 
 
 def _by_number(caller: str) -> list[tuple[int, str]]:
     """call-2 before call-10."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", caller)]
+
+
+def _seconds(span_s: float) -> range:
+    """The seconds to write over a picture, 0 where the fault begins: a dozen at most."""
+    step = next((step for step in (5, 10, 30, 60, 300) if span_s <= 12 * step), 1800)
+    return range(-int(_MARGIN_S // step) * step, int(span_s - _MARGIN_S), step)
 
 
 def _turn(turn: Mapping[str, Any], lane: int, bar: Any) -> list[str]:

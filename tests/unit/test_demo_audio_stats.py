@@ -88,6 +88,10 @@ def test_a_recogniser_that_fails_while_the_last_words_are_spoken_is_counted_apar
     data = next(line for line in lines_shown if "dead-hang" in line)
     assert "2.40/2.40" in data
     assert "upstream" in data
+    # In a narrow one cells are folded, not shortened.
+    narrow = Console(width=80, file=io.StringIO(), color_system=None)
+    narrow.print(audio_table(rows))
+    assert "…" not in cast("io.StringIO", narrow.file).getvalue()
     other = summarise("guarded", "llm", "hang", lines, [OUTAGE])
     assert (other["fault_late"]["turns"], other["dead_air_s"]["max"]) == (0, 2.4)
 
@@ -116,14 +120,19 @@ def test_the_report_holds_every_case_and_escapes_what_it_shows() -> None:
     assert page.count("<svg") == 2
     assert "guarded, round 2: llm cut, 1 calls" in page
     assert "llm: cut" in page
+    assert [f"{second} s</text>" in page for second in (-10, 0, 20, 30, 35)] == [
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]
     assert 'class="bad">1<' in page
 
 
-def test_the_reports_calls_are_in_the_order_of_their_numbers_and_the_fault_has_its_seconds() -> None:
+def test_the_reports_calls_are_in_the_order_of_their_numbers() -> None:
     lines = [turn(caller=f"call-{n}") for n in (10, 2, 1)]
     row = summarise("guarded", "llm", "cut", lines, [OUTAGE])
     page = render_report([row], {}, timelines("guarded", "llm", "cut", lines, [OUTAGE]))
     assert page.index(">call-1<") < page.index(">call-2<") < page.index(">call-10<")
     assert page.count('<g class="call">') == 3
-    assert ">0 s</text>" in page
-    assert f">{(OUTAGE.to_ms - OUTAGE.from_ms) // 1000} s</text>" in page
