@@ -20,7 +20,7 @@ from supervisor.cli.output import complain, say
 _LATER = {"demo": "supervisor.demo.cli", "drill": "supervisor.demo.cli"}
 _LATER_HELP = {
     "demo": "Run it all on this machine: Redis, provider stand-ins, supervisor, workers, callers.",
-    "drill": "Break the primary LLM under load and measure plain, upstream and guarded side by side.",
+    "drill": "Break a service under load and measure plain, upstream and guarded side by side.",
 }
 
 

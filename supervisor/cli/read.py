@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -117,7 +118,7 @@ def sessions(
     token: Token = "",
     as_json: AsJson = False,
 ) -> None:
-    """Calls: turns, failovers, apologies, longest silence.
+    """Calls: turns, errors (faults of all attempts), failovers, apologies, longest silence.
 
     Example: supervisor sessions --ended --limit 20
     """
@@ -130,13 +131,14 @@ def sessions(
         out.print_json(items[0] if session else {"items": items})
         return
     out.print_table(
-        ("call", "worker", "began", "turns", "failovers", "apologies", "silence", "outcome"),
+        ("call", "worker", "began", "turns", "errors", "failovers", "apologies", "silence", "outcome"),
         (
             (
                 item["id"],
                 item["worker"],
                 out.ago(item["started_at"]),
                 item["turns"],
+                _errors(item["errors"]),
                 item["failovers"],
                 item["apologies"],
                 f"{item['longest_silence_ms']} ms",
@@ -145,6 +147,15 @@ def sessions(
             for item in items
         ),
         "no calls",
+    )
+
+
+def _errors(by_role: Mapping[str, Mapping[str, int]]) -> str:
+    """`llm 2 server, 1 cut; tts 1 connect`."""
+    return "; ".join(
+        f"{role} " + ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        for role, kinds in by_role.items()
+        if kinds
     )
 
 

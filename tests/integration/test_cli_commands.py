@@ -134,12 +134,15 @@ async def test_faults_calls_and_the_stream(line: Line) -> None:
     )
     await line.face.append("faults", encode(fault))
     keys = line.face.context.keys
-    await line.face.redis.hset(keys.session("call-a"), FIELD, encode(SessionInfo("call-a", "w1", 1, turns=2)))
+    errors = {"llm": {FaultKind.SERVER: 2}, "tts": {FaultKind.CUT: 1}}
+    info = SessionInfo("call-a", "w1", 1, turns=2, errors=errors)
+    await line.face.redis.hset(keys.session("call-a"), FIELD, encode(info))
     await line.face.redis.expire(keys.session("call-a"), 15)
     await line.face.redis.zadd(keys("sessions"), {"call-a": 1})
     assert "boom" in await line("faults", "--kind", "server")
     assert (await line.json("faults", "--target", OTHER))["items"] == []
-    assert "call-a" in await line("sessions")
+    (call,) = (await line("sessions")).splitlines()[1:]
+    assert ("call-a" in call, "llm 2 server; tts 1 cut" in call) == (True, True)
     assert (await line.json("sessions", "call-a"))["turns"] == 2
     assert "no calls" in await line("sessions", "--ended")
     printed = await line("tail", "--since", "0-0_0-0", "--kinds", "fault", "--count", "1", "--json")
