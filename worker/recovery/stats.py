@@ -45,8 +45,8 @@ class SessionReport:
     """The report at a session's end. Times in seconds but `*_at_ms` (wall).
 
     session_errors: errors that reached the session. faults: every fault of every attempt, by role and kind.
-    outcome: `ok` (callers noticed nothing), `recovered` (we apologised and went on), `gave_up`, `failed` (livekit
-    closed the session with an error).
+    outcome: `ok` (no apology was needed), `recovered` (we apologised and went on), `gave_up` (a final message),
+    `transferred`, `failed` (livekit closed the session with an error).
     """
 
     session: str
