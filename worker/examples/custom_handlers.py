@@ -50,9 +50,9 @@ async def entrypoint(ctx: JobContext) -> None:
 
     @manager.on("rate_limit")
     async def busy(event: RecoveryEvent) -> str:
-        return (
-            f"We are very busy right now, this was try {event.count} of {event.limit}. Please ask me again."
-        )
+        if event.count == 1:
+            return "We are very busy right now. Please ask me again."
+        return "Thank you for your patience, we are still very busy. Please ask me once more."
 
     @manager.on("stt")
     def not_heard(event: RecoveryEvent) -> None:
