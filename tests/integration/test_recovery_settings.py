@@ -59,6 +59,19 @@ async def test_the_environment_is_read_and_the_code_wins(
     await manager.aclose()
 
 
+async def test_a_manager_made_by_hand_reads_the_environment_too(
+    sim: SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("MAX_RETRIES", "7"), ("ON_EXHAUSTED", "stay"), ("LOG_EMOJI", "true")):
+        monkeypatch.setenv(f"WORKER_{name}", value)
+    manager = ErrorRecoveryManager(own_voice=False)
+    manager.attach(AgentSession(llm=groq_llm(sim.url), vad=None))
+    assert manager.counters.limit(Role.LLM, FaultKind.SERVER) == 7
+    assert (manager.options.on_exhausted, manager.options.emoji) == ("stay", True)
+    await manager.aclose()
+    assert ErrorRecoveryManager(max_retries=2).counters.limit(Role.LLM, FaultKind.SERVER) == 2
+
+
 async def test_a_wrong_environment_ends_no_call(
     sim: SimulatorServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,8 +21,8 @@ from livekit.agents.utils import shortuuid
 from supervisor.wire.vocabulary import FaultKind, Role
 from worker.guard.routing import GuardOptions
 from worker.link.api import Link
-from worker.recovery.counters import DEFAULT_MAX_RETRIES, ErrorCounters, Limits
-from worker.recovery.from_settings import from_environment
+from worker.recovery.counters import ErrorCounters, Limits
+from worker.recovery.from_settings import from_environment, options_from, usable_error_audio
 from worker.recovery.guard_session import SessionGuard, need_loop
 from worker.recovery.handlers import Handler, Handlers
 from worker.recovery.language import SpokenLanguage
@@ -58,26 +58,29 @@ class ErrorRecoveryManager:
 
     max_retries: errors in a row that callers get an apology for, one number or by role and kind (see
     `ErrorCounters`). custom_audio_path: a sound file (wav, ogg, mp3, flac) for when the voice is gone. More
-    options: `RecoveryOptions`. Raises `AudioFileError` for a file that cannot be used, ValueError for options.
+    options: `RecoveryOptions`. What is not given comes from `settings`, else from the environment (WORKER_*).
+    Raises `AudioFileError` for a file that cannot be used, ValueError for options.
     """
 
     def __init__(
         self,
-        max_retries: Limits = DEFAULT_MAX_RETRIES,
+        max_retries: Limits | None = None,
         custom_audio_path: str | Path | None = None,
         *,
+        settings: WorkerSettings | None = None,
         options: RecoveryOptions | None = None,
         **given: Any,
     ) -> None:
-        self.options = options or RecoveryOptions(**given)
-        self.counters = ErrorCounters(max_retries)
+        settings = settings or from_environment()
+        self.options = options or options_from(settings, given)
+        self.counters = ErrorCounters(settings.max_retries if max_retries is None else max_retries)
         self._messages = FallbackMessages(self.options.language or "en")
         self.handlers = Handlers(self.options.handler_timeout_s)
         cache = Path(self.options.cache_dir).expanduser() if self.options.cache_dir else None
         self.own_voice = OwnVoice(VoiceCache(cache))
         self.sounds = Sounds(
             self.own_voice,
-            custom=custom_audio_path,
+            custom=custom_audio_path or usable_error_audio(settings),
             custom_final=self.options.final_audio_path,
             language=self.fallback_messages.spoken_language,
         )
@@ -89,7 +92,7 @@ class ErrorRecoveryManager:
         self._watch: SessionWatch | None = None
         self._speaker: Speaker | None = None
         self._responder: Responder | None = None
-        self._settings: WorkerSettings | None = None
+        self._settings = settings
         self._started_at_ms = self._ended_at_ms = 0
         self._failed = False
         self._opened: Any = None
@@ -180,7 +183,7 @@ class ErrorRecoveryManager:
             before.let_go()
             if self.link.inner is None and before.link.inner is not None:
                 self.link.attach(before.link.inner)
-        self.session, self._settings = session, settings or from_environment()
+        self.session, self._settings = session, settings or self._settings
         setattr(session, _ATTRIBUTE, self)
         try:
             self._take_care(session, self._settings)
@@ -328,9 +331,8 @@ class ErrorRecoveryManager:
     async def _open_link(self) -> None:
         from worker.link.connect import connect  # a session inside a worker brings its link
 
-        settings = self._settings  # without any set the link reads what it needs itself
-        try:
-            opened = await connect(settings if settings is not None and settings.model_fields_set else None)
+        try:  # without any setting set the link reads what it needs itself
+            opened = await connect(self._settings if self._settings.model_fields_set else None)
         except ValueError as exc:
             self._lines.warning("stats", "no link to a supervisor, guarding alone", error=type(exc).__name__)
             return

@@ -10,7 +10,7 @@ from livekit.agents import AgentSession
 
 from worker.link.api import Link
 from worker.recovery.counters import Limits
-from worker.recovery.from_settings import from_environment, options_from, usable_error_audio
+from worker.recovery.from_settings import from_environment
 from worker.recovery.manager import ErrorRecoveryManager, manager_of
 from worker.recovery.options import RecoveryOptions
 from worker.settings import WorkerSettings
@@ -45,9 +45,7 @@ def setup_error_handling(
     if manager is None:
         settings = settings or from_environment()
         manager = ErrorRecoveryManager(
-            settings.max_retries if max_retries is None else max_retries,
-            custom_audio_path or usable_error_audio(settings),
-            options=options or options_from(settings, given),
+            max_retries, custom_audio_path, settings=settings, options=options, **given
         )
         return manager.attach(session, link=link, settings=settings)
     if link is None:
