@@ -35,8 +35,8 @@ def setup_error_handling(
     custom_audio_path: a sound file for when the voice is gone. link: this process's link to the supervisor (made
     when left out; without REDIS_URL the session guards itself alone). More options by name: `RecoveryOptions`.
 
-    What is not given here comes from `settings`, and those from the environment (WORKER_*): a wrong one is logged and
-    left out, so that it ends no call. Without any, max_retries is 3.
+    What is not given here comes from `settings`, and those from the environment (WORKER_*): a wrong one there ends no
+    call, it is logged, and the defaults hold for all of them. Without any, max_retries is 3.
 
     A second call for the same session gives the same manager, with the new limit and file if any were given.
     Raises `AudioFileError` for a sound file that cannot be used, ValueError for other wrong arguments.
