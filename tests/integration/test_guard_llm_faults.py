@@ -120,6 +120,30 @@ async def test_a_cut_answer_goes_on_without_a_word_lost_or_twice(
         assert bench.errors == []
 
 
+@pytest.mark.parametrize("clean", [True, False])
+async def test_a_cut_after_the_last_word_leaves_nothing_to_add(clean: bool) -> None:
+    async with benched() as bench:
+        await bench.ask("Warm up, please.")
+        words = len(answer_for(QUESTION).split())
+        bench.sim.set_fault("llm", "groq", "cut", after_chunks=words, clean=clean)
+        bench.link.attempts.clear()
+        reply = await bench.ask()
+        assert reply.text == answer_for(QUESTION)
+        assert bench.link.ends() == [(FIRST, "cut"), (SECOND, "ok")], "who has nothing to add is not to blame"
+        assert bench.errors == []
+
+
+async def test_nothing_to_add_before_the_answer_is_whole_is_no_end() -> None:
+    async with benched() as bench:
+        await bench.ask("Warm up, please.")
+        bench.sim.set_fault("llm", "groq", "cut", after_chunks=3)
+        bench.sim.set_fault("llm", "openai", "empty")
+        bench.link.attempts.clear()
+        with pytest.raises(APIConnectionError):
+            await bench.ask()
+        assert bench.link.ends()[:2] == [(FIRST, "cut"), (SECOND, "empty")]
+
+
 async def test_a_stream_that_stops_moving_is_cut_off() -> None:
     async with benched() as bench:
         bench.link.rule(FIRST, stall_ms=200)

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from livekit.agents import function_tool
+from livekit.agents import APIError, function_tool
 
 from supervisor.wire.vocabulary import FaultKind, State
 from tests.support.guarded_llm import FIRST, QUESTION, SECOND, benched
@@ -144,6 +144,19 @@ async def test_half_a_tool_call_is_never_run(after: int, clean: bool) -> None:
         (first, kind), second = bench.link.ends()
         assert (first, second) == (FIRST, (SECOND, "ok"))
         assert kind in {"cut", "connect"}
+
+
+async def test_a_call_that_nobody_makes_is_no_end_of_an_answer() -> None:
+    question = "Talk and use tool look_up."
+    async with benched() as bench:
+        await bench.ask("Warm up, please.")
+        words = len(answer_for(question).split())
+        bench.sim.set_fault("llm", "groq", "cut", after_chunks=words + 1)
+        bench.sim.set_fault("llm", "openai", "empty")
+        bench.link.attempts.clear()
+        with pytest.raises(APIError):
+            await bench.ask(question, tools=[look_up])
+        assert bench.link.ends()[:2] == [(FIRST, "cut"), (SECOND, "empty")]
 
 
 async def test_arguments_that_take_long_are_no_silence() -> None:

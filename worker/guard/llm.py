@@ -189,6 +189,7 @@ class GuardedLLMStream(llm.LLMStream):
             if fault is None:
                 return
             goes_on = bool(said.text.strip()) and guarded.continue_answers
+            said.owes_call = said.owes_call or runner.calling
             if said.audible:
                 turn.restart_budget()
             decision = turn.fail(runner.attempt, fault, continuing=goes_on)

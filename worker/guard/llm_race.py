@@ -133,8 +133,7 @@ class Race:
             attempt = runner.attempt
             if runner.woke.done():
                 if self._winner is None:
-                    expects = self._expects_usage.get(attempt.child.target, False)
-                    self._fail(runner, runner.ended(expects_usage=expects) or Fault(FaultKind.EMPTY))
+                    self._ended(runner)
             elif attempt.verdict().done():
                 self._drop(runner)
             elif now >= attempt.deadline_mono and self._winner is None:
@@ -143,6 +142,16 @@ class Race:
                     runner.start_relay(self._relay())
                 else:
                     self._fail(runner, Fault(FaultKind.FIRST_OUTPUT_TIMEOUT, phase=Phase.FIRST_OUTPUT))
+
+    def _ended(self, runner: Runner) -> None:
+        """It has ended without any output."""
+        expects = self._expects_usage.get(runner.attempt.child.target, False)
+        fault = runner.ended(expects_usage=expects) or Fault(FaultKind.EMPTY)
+        if fault.kind is FaultKind.EMPTY and not (relay := self._relay()).blank:
+            self._winner = runner
+            runner.adds_nothing(relay)
+            return
+        self._fail(runner, fault)
 
     def _fail(self, runner: Runner, fault: Fault) -> None:
         self._runners.remove(runner)

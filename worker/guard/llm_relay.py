@@ -23,7 +23,7 @@ from worker.guard.evidence import fault_of
 from worker.guard.faults import Fault
 from worker.guard.names import provider_of
 from worker.guard.routing import Attempt, Stall
-from worker.guard.seam import Seam, split_open
+from worker.guard.seam import Seam, ends_sentence, split_open
 
 Forward = Callable[[llm.ChatChunk], None]
 
@@ -40,15 +40,22 @@ class Said:
     """What the caller may have heard of this answer so far, over all models.
 
     open_word: the last word may be unfinished, which only happens to the very first piece.
+    owes_call: a tool call was begun and never came.
     """
 
     text: str = ""
     open_word: bool = False
+    owes_call: bool = False
 
     @property
     def audible(self) -> bool:
         """Whether enough was said for a voice to begin."""
         return _FIRST_SENTENCE.search(self.text) is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing need be missing: a model asked to continue may well have nothing to add."""
+        return not self.owes_call and ends_sentence(self.text)
 
 
 def tool_growth(stream: llm.LLMStream) -> int:
@@ -86,8 +93,13 @@ class Relay:
 
     @property
     def blank(self) -> bool:
-        """Whether nothing of use has come."""
-        return not self._content and not self._tools
+        """Whether nothing of use has come, though something is missing."""
+        return not self._content and not self._tools and not self._said.whole
+
+    @property
+    def calls(self) -> bool:
+        """Whether a tool call waits for the model's end."""
+        return bool(self._tools)
 
     def take(self, chunk: llm.ChatChunk) -> None:
         """The next chunk."""
@@ -183,6 +195,18 @@ class Runner:
             relay.take(chunk)
         self._begun()
 
+    def adds_nothing(self, relay: Relay) -> None:
+        """It has ended without a word, and none was missing: that is its answer."""
+        self.relay = relay
+        for chunk in self._early:
+            relay.take(chunk)
+        self.attempt.first_output()
+
+    @property
+    def calling(self) -> bool:
+        """Whether it has begun a tool call."""
+        return bool(tool_growth(self.stream)) or (self.relay is not None and self.relay.calls)
+
     def drop(self) -> None:
         """Nothing more of it may go out."""
         self._dropped = True
@@ -194,7 +218,7 @@ class Runner:
         await asyncio.wait({self.reading})
 
     def ended(self, *, expects_usage: bool) -> Fault | None:
-        """How it ended; None for a good end, whose rest has gone out then. Once, after `reading` or `stalled`."""
+        """How it ended; None for a good end, whose rest has gone out then. After `reading` or `stalled`."""
         relay = self.relay
         phase = self.attempt.phase if relay is None else Phase.MID_STREAM
         if self._stall is not None and self._stall.fired:

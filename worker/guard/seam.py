@@ -23,6 +23,7 @@ _INNER: Final = "'\u2019-_"
 # A restart in other words after this many equal ones is still a restart: what was heard is not said again.
 _PARTIAL_MATCH: Final = 4
 _SENTENCE_END: Final = re.compile(r"[.!?\u2026][\"'\u2019\u201d)\]]*(?=\s|$)|[\u3002\uff01\uff1f]")
+_WHOLE: Final = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u0964\u061f][\"'\u2019\u201d\u00bb)\]*]*\s*\Z")
 # One equal character says nothing in a script without spaces.
 _SOLID_MATCH: Final = 4
 
@@ -41,6 +42,11 @@ def split_open(text: str) -> tuple[str, str]:
             break
         start -= 1
     return text[:start], text[start:]
+
+
+def ends_sentence(text: str) -> bool:
+    """Whether the text may end here."""
+    return _WHOLE.search(text) is not None
 
 
 class Seam:
