@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from livekit.agents import llm
 
+from worker.guard.llm_relay import Relay, Said
 from worker.guard.seam import Seam, split_open
 
 WORDS = [f"w{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(60)]
+
+# "in mi-khaham beravam", with a joiner within its second word.
+PERSIAN = "\u0627\u06cc\u0646 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u0628\u0631\u0648\u0645"
 
 
 def joined(said: str, pieces: list[str], *, open_word: bool = False) -> str:
@@ -57,6 +62,12 @@ def test_every_word_once_however_far_back_it_starts_and_however_it_is_chunked(
         ("one two three four five six", ["one two three four ", "then more"], "one two three four five six then more"),
         ("今日は天気が", ["今日は天気がいいです"], "今日は天気がいいです"),
         ("今日は天気が", ["いいです"], "今日は天気がいいです"),
+        # Korean has spaces between its words.
+        ("안녕하세요 고객님", ["무엇을 도와"], "안녕하세요 고객님 무엇을 도와"),
+        ("안녕하세요 고객님", ["고객님 무엇을"], "안녕하세요 고객님 무엇을"),
+        # "of" and "that" differ in a mark.
+        ("उस की", ["कि वह"], "उस की कि वह"),
+        ("यह नमस्ते", ["नमस्ते जी"], "यह नमस्ते जी"),
     ],
 )  # fmt: skip
 def test_seams(said: str, pieces: list[str], expected: str) -> None:
@@ -97,6 +108,19 @@ def test_the_rest_of_an_unfinished_word_is_glued_to_it() -> None:
     assert joined("Telephone", ["Telephone", " you"], open_word=True) == "Telephone you"
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["Hello! I can help you"],
+        ["Hello!", " I", " can", " help", " you"],
+        ["I can", " he", "lp", " you"],
+        ["help", " you"],
+    ],
+)
+def test_a_first_piece_of_many_words_may_end_in_part_of_one(pieces: list[str]) -> None:
+    assert joined("Hello! I can hel", pieces, open_word=True) == "Hello! I can help you"
+
+
 def test_a_plain_continuation_is_not_held_longer_than_its_first_word() -> None:
     seam = Seam("one two three")
     assert seam.push(" fo") == " fo"
@@ -128,7 +152,54 @@ def test_any_text_passes_without_raising_and_nothing_is_invented(
         ("twenty-one", "twenty-one"),
         ("a ", ""),
         ("日本", ""),
+        ("日本AI", "AI"),
+        ("das sind 3.", "3."),
+        ("das sind 3.5", "3.5"),
+        ("at 10:", "10:"),
+        ("by 2023 it", "it"),
+        ("it costs $", "$"),
+        ("ann@exam", "ann@exam"),
+        ("I don'", "don'"),
+        ('he said "', '"'),
+        ('he said "yes"', ""),
+        ("(or so)", ""),
+        ("so 50%", ""),
+        ("very **im", "**im"),
+        ("यह नमस्", "नमस्"),
+        ("यह नमस्क", "नमस्क"),
+        ("वह गया।", ""),
+        (PERSIAN[:7], PERSIAN[4:7]),
+        ("고객님 무엇", "무엇"),
     ],
 )
 def test_the_unfinished_word(text: str, held: str) -> None:
     assert split_open(text)[1] == held
+
+
+@pytest.mark.parametrize(
+    ("tokens", "more", "whole"),
+    [
+        (["Das", " sind", " 3", "."], "3.50 Euro", "Das sind 3.50 Euro"),
+        (["It", " costs", " $"], "$5 today", "It costs $5 today"),
+        (["Write", " to", " ann", "@", "exam"], "ann@example.com now", "Write to ann@example.com now"),
+        (["यह", " नमस", "्", "क"], "नमस्कार जी", "यह नमस्कार जी"),
+        ([PERSIAN[:7], PERSIAN[7:9]], PERSIAN[4:], PERSIAN),
+        (["안녕", " 고객님", " 무"], "무엇을 도와", "안녕 고객님 무엇을 도와"),
+    ],
+)
+def test_a_model_cut_off_within_a_word_is_continued_with_the_whole_word(
+    tokens: list[str], more: str, whole: str
+) -> None:
+    heard: list[str] = []
+    said = Said()
+
+    def forward(chunk: llm.ChatChunk) -> None:
+        heard.append((chunk.delta.content or "") if chunk.delta else "")
+
+    first = Relay(said, forward)
+    for token in tokens:
+        first.take(llm.ChatChunk(id="1", delta=llm.ChoiceDelta(role="assistant", content=token)))
+    second = Relay(said, forward)
+    second.take(llm.ChatChunk(id="2", delta=llm.ChoiceDelta(role="assistant", content=more)))
+    second.finish()
+    assert "".join(heard) == whole

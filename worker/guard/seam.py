@@ -9,16 +9,18 @@ character is a word.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
-# From Thai on: scripts whose words are not set apart by spaces.
-_SOLID: Final = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\ud7ff\uf900-\ufaff"
+# From Thai on, but for Korean: scripts whose words are not set apart by spaces.
+_SOLID: Final = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u3190-\ua95f\ua980-\uabff\uf900-\ufaff"
 _TOKEN: Final = re.compile(rf"[{_SOLID}]|[^\s{_SOLID}]+")
 _SOLID_CHAR: Final = re.compile(rf"[{_SOLID}]")
-_EDGE: Final = re.compile(r"^\W+|\W+$")
-_TRAILING: Final = re.compile(r"\W+$")
 _CLINGS: Final = ".,;:!?)]}\u2026%'\u2019\u201d\""
-_INNER: Final = "'\u2019-_"
+# "don't", "twenty-one", "ann@example", "and/or": more of the word comes after these. (Dashes are no ends anyway.)
+_INNER: Final = "'\u2019@#&*/\\"
+# Closing where a word is before it.
+_OPENING: Final = '"\u00bf\u00a1'
 
 # A restart in other words after this many equal ones is still a restart: what was heard is not said again.
 _PARTIAL_MATCH: Final = 4
@@ -31,17 +33,24 @@ _SOLID_MATCH: Final = 4
 def split_open(text: str) -> tuple[str, str]:
     """The text up to its last finished word, and the word (or part of one) after that.
 
-    Punctuation, spaces and characters of scripts without spaces finish a word.
+    Spaces, punctuation that ends a word, and characters of scripts without spaces finish it.
     """
-    if not text or not text[-1].isalnum() or _SOLID_CHAR.match(text[-1]):
-        return text, ""
     start = len(text)
-    # "don't" and "twenty-one" are one word.
-    while start > 0 and (text[start - 1].isalnum() or text[start - 1] in _INNER):
-        if _SOLID_CHAR.match(text[start - 1]):
-            break
+    while start > 0 and not text[start - 1].isspace() and not _SOLID_CHAR.match(text[start - 1]):
         start -= 1
-    return text[:start], text[start:]
+    return (text, "") if _finished(text[start:]) else (text[:start], text[start:])
+
+
+def _finished(word: str) -> bool:
+    if not word:
+        return True
+    last = word[-1]
+    # Letters are not all that words are made of: the marks of Hindi, the joiners of Persian.
+    if last in _INNER or unicodedata.category(last) not in {"Po", "Pe", "Pf"}:
+        return False
+    if last in ".,:" and word[-2:-1].isdigit():
+        return False  # "3." of "3.50"
+    return last not in _OPENING or any(char.isalnum() for char in word)
 
 
 def ends_sentence(text: str) -> bool:
@@ -98,12 +107,14 @@ class Seam:
         if final and not words:
             return ""
         if count == 0:
-            return self._joined(self._glued(tokens[0].group() if tokens else ""))
+            return self._joined(self._glued(tokens[0], 0) if tokens else self._buffer)
         last = tokens[count - 1]
+        if overlap and words[count - 1] != self._words[-1]:
+            return self._joined(self._glued(last, last.start()))
         rest = self._buffer[last.end() :]
-        tail = _TRAILING.search(last.group())
-        if tail and overlap and not _TRAILING.search(self._said.rstrip()):
-            rest = tail.group() + rest
+        tail = _trailing(last.group())
+        if overlap and not _trailing(self._said.rstrip()):
+            rest = tail + rest
         return self._joined(rest)
 
     def _compare(self, words: list[str], growing: str) -> tuple[int, int, bool]:
@@ -113,13 +124,17 @@ class Seam:
         waiting = False
         for start in range(len(said)):
             length = 0
-            while (
-                length < len(words) and start + length < len(said) and words[length] == said[start + length]
-            ):
+            while length < len(words) and start + length < len(said):
+                if words[length] != said[start + length] and not (
+                    length and self._completes(words[length], start + length)
+                ):
+                    break
                 length += 1
             if start + length == len(said):
                 overlap = max(overlap, length)
-            elif length == len(words) and said[start + length].startswith(growing):
+            elif length == len(words) and (
+                said[start + length].startswith(growing) or self._completes(growing, start + length)
+            ):
                 waiting = True
             elif (
                 start == 0
@@ -127,9 +142,11 @@ class Seam:
                 partial = length
         if not words and not growing:
             waiting = True
-        if self._open_word and not words and growing.startswith(said[-1]):
-            waiting = True
         return overlap, partial, waiting
+
+    def _completes(self, word: str, at: int) -> bool:
+        """Whether it is the whole of the last word, which was said in part."""
+        return self._open_word and at == len(self._words) - 1 and word.startswith(self._words[at])
 
     def _convincing(self, words: list[str]) -> bool:
         """Whether equal words mean a repetition: "five five" and a single character may be meant."""
@@ -137,15 +154,15 @@ class Seam:
             return len(words) >= min(_SOLID_MATCH, len(self._words))
         return len(words) > 1 or not any(c.isdigit() for c in words[0])
 
-    def _glued(self, first: str) -> str:
-        """The buffer, less the part of its first word that was said already as an unfinished word."""
-        if not (self._open_word and first):
-            return self._buffer
+    def _glued(self, word: re.Match[str], otherwise: int) -> str:
+        """The buffer from the rest of a word on whose beginning was said; from `otherwise` on where it is another."""
         begun = split_open(self._said)[1]
-        if len(begun) >= 2 and first.casefold().startswith(begun.casefold()) and len(first) > len(begun):
-            self._forwarded = True  # no space: it is the rest of the word
-            return self._buffer.lstrip()[len(begun) :]
-        return self._buffer
+        first = word.group().casefold()
+        whole = len(first) <= len(begun) or not first.startswith(begun.casefold())
+        if not self._open_word or whole or (otherwise == 0 and len(begun) < 2):
+            return self._buffer[otherwise:]
+        self._forwarded = True  # no space: it is the rest of the word
+        return self._buffer[word.start() + len(begun) :]
 
     def _joined(self, text: str) -> str:
         """The text with just one space between it and what was said."""
@@ -162,5 +179,20 @@ class Seam:
         return f" {text}"
 
 
+def _letter(char: str) -> bool:
+    # Marks too: "\u0915\u0940" and "\u0915\u0947" are two words of Hindi.
+    return char.isalnum() or unicodedata.category(char)[0] == "M"
+
+
+def _trailing(word: str) -> str:
+    """The punctuation after a word."""
+    end = len(word)
+    while end > 0 and not _letter(word[end - 1]):
+        end -= 1
+    return word[end:]
+
+
 def _bare(word: str) -> str:
-    return _EDGE.sub("", word).casefold() or word
+    inner = word[: len(word) - len(_trailing(word))]
+    inner = inner[len(_trailing(inner[::-1])) :]
+    return inner.casefold() or word
