@@ -6,83 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-import aiohttp
 import pytest
 from livekit import rtc
 from livekit.agents import APIError
-from livekit.agents.types import USERDATA_TIMED_TRANSCRIPT
-from livekit.plugins import cartesia, groq
 
-from tests.support.noted_link import NotedLink
+from tests.support.guarded_tts import CARTESIA, GROQ, TEXT, WORDS, Rig, rigged, told
 from tests.support.simulated import words_in
 from tests.support.waiting import wait_until
 from worker.guard.tts import GuardedTTS
-from worker.guard.voices import voice_id_of
-from worker.simulator import speech_http
-from worker.simulator.server import SimulatorServer
-from worker.simulator.stand import Options
-
-CARTESIA = "tts:cartesia:sonic-3"
-GROQ = "tts:groq:canopylabs/orpheus-v1-english"
-TEXT = (
-    "Every morning the quiet harbour wakes before anybody else does. Seven fishing boats leave while lamps still "
-    "burn along our wooden pier. By noon they return, carrying silver herring and many salty stories."
-)
-WORDS = TEXT.split()
-
-
-class Rig:
-    """A guard over both plugins, its link, and what was heard."""
-
-    def __init__(self, sim: SimulatorServer, session: aiohttp.ClientSession) -> None:
-        self.sim = sim
-        self.link = NotedLink()
-        # So long that no busy machine makes a fault of a healthy one; `impatient` is for the ones that are broken.
-        self.link.deadlines(CARTESIA, GROQ, first_output_ms=10_000, stall_ms=5_000)
-        self.cartesia = cartesia.TTS(api_key="key", base_url=sim.base_url("cartesia"), http_session=session)
-        self.groq = groq.TTS(api_key="key", base_url=sim.base_url("groq"), http_session=session)
-        self.tts = GuardedTTS([self.cartesia, self.groq], self.link)
-        self.closed = False
-        self.errors: list[Any] = []
-        cast("Any", self.tts).on("error", self.errors.append)
-
-    async def close(self) -> None:
-        """Close the guard, once."""
-        if not self.closed:
-            self.closed = True
-            await self.tts.aclose()
-
-    def impatient(self) -> None:
-        """From now on the first voice is waited for as long as a test may take."""
-        self.link.deadlines(CARTESIA, first_output_ms=1500, stall_ms=1000)
-
-    async def say(self, text: str = TEXT, into: list[rtc.AudioFrame] | None = None) -> list[rtc.AudioFrame]:
-        """Speak as a language model does: word by word. `into` keeps what came before a failure."""
-        frames: list[rtc.AudioFrame] = [] if into is None else into
-        async with self.tts.stream() as stream:
-            for word in text.split(" "):
-                stream.push_text(word + " ")
-            stream.end_input()
-            async for event in stream:
-                frames.append(event.frame)  # noqa: PERF401 - what came before a failure must be kept
-        return frames
 
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
-    async with SimulatorServer(options=Options(tts_speed=30.0)) as sim, aiohttp.ClientSession() as session:
-        made = Rig(sim, session)
-        try:
-            yield made
-        finally:
-            await made.close()
-            await made.cartesia.aclose()
-            assert made.link.double_ends == 0
-            assert all(attempt.end for attempt in made.link.attempts), "an attempt was never ended"
-
-
-def told(frames: list[rtc.AudioFrame]) -> list[Any]:
-    return [piece for frame in frames for piece in frame.userdata.get(USERDATA_TIMED_TRANSCRIPT, [])]
+    async with rigged() as made:
+        yield made
 
 
 async def test_first_voice_speaks(rig: Rig) -> None:
@@ -149,63 +86,6 @@ async def test_a_voice_is_kept_until_the_call_ends(rig: Rig) -> None:
     assert words_in(frames) == ["Another", "short", "sentence."]
     assert rig.tts.voice_target == GROQ
     assert rig.sim.requests(provider="cartesia") == []
-
-
-MAN = "a167e0f3-df7e-4d52-a9c3-f949145efdab"
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The voices that the second provider's stand-in was asked for."""
-    voices: list[str] = []
-    utter = speech_http.utter
-
-    def noting(stand: Any, text: str, rate: int, voice: str, fault: Any) -> Any:
-        voices.append(voice)
-        return utter(stand, text, rate, voice, fault)
-
-    monkeypatch.setattr(speech_http, "utter", noting)
-    return voices
-
-
-async def test_a_voice_that_changes_stays_a_mans_and_is_put_back(rig: Rig, asked: list[str]) -> None:
-    rig.cartesia.update_options(voice=MAN)
-    rig.groq.update_options(voice="autumn")
-    rig.sim.set_fault("tts", "cartesia", "status", status=503)
-    assert words_in(await rig.say()) == WORDS
-    assert set(asked) == {"austin"}
-    assert voice_id_of(rig.groq) == "austin", "for the rest of the call"
-    await rig.close()
-    assert voice_id_of(rig.groq) == "autumn", "the plugin is its owner's"
-
-
-async def test_a_voice_that_its_owner_changed_since_is_left(rig: Rig) -> None:
-    rig.cartesia.update_options(voice=MAN)
-    rig.groq.update_options(voice="autumn")
-    rig.sim.set_fault("tts", "cartesia", "status", status=503)
-    await rig.say("A short sentence.")
-    rig.groq.update_options(voice="daniel")
-    await rig.close()
-    assert voice_id_of(rig.groq) == "daniel"
-
-
-async def test_voices_are_matched_only_if_wished(rig: Rig, asked: list[str]) -> None:
-    rig.cartesia.update_options(voice=MAN)
-    rig.groq.update_options(voice="autumn")
-    rig.tts = GuardedTTS([rig.cartesia, rig.groq], rig.link, match_voices=False)
-    rig.sim.set_fault("tts", "cartesia", "status", status=503)
-    assert words_in(await rig.say()) == WORDS
-    assert set(asked) == {"autumn"}
-
-
-async def test_a_voice_is_not_kept_when_told_otherwise(rig: Rig) -> None:
-    rig.tts = GuardedTTS([rig.cartesia, rig.groq], rig.link, sticky=False)
-    rig.sim.set_fault("tts", "cartesia", "status", status=503)
-    await rig.say("A first sentence here.")
-    rig.sim.clear_faults()
-    await rig.say("A second sentence here.")
-    assert rig.link.ends()[-2:] == [(GROQ, "ok"), (CARTESIA, "ok")]
-    assert rig.tts.voice_target is None
 
 
 async def test_a_late_voice_has_an_understudy(rig: Rig) -> None:
@@ -283,6 +163,16 @@ async def test_cut_voice_without_word_times_repeats_one_sentence_at_most(rig: Ri
     assert len(heard) <= len(WORDS) + len(WORDS[:10])  # the first sentence
     assert "".join(told(frames)).split() == WORDS
     assert rig.link.ends() == [(GROQ, "cut"), (CARTESIA, "ok")]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.34, 1.0])
+async def test_a_sentence_that_is_silence_is_the_next_voices(rig: Rig, share: float) -> None:
+    rig.tts = GuardedTTS([rig.groq, rig.cartesia], rig.link)
+    rig.sim.set_fault("tts", "groq", "silent", share=share)
+    frames = await rig.say()
+    assert words_in(frames) == WORDS
+    assert "".join(told(frames)).split() == WORDS
+    assert rig.link.ends() == [(GROQ, "silent"), (CARTESIA, "ok")]
 
 
 async def test_stalled_voice_is_followed_by_the_next(rig: Rig) -> None:

@@ -79,6 +79,26 @@ def test_without_times_the_next_voice_begins_with_the_sentence() -> None:
     assert SENTENCE[track.said_to :] == "Seven eight nine ten!"
 
 
+def test_a_sentence_that_is_silence_is_held_and_left_to_the_next_voice() -> None:
+    track = Track(script(), 0, RATE)
+    for text, level in (("One two three, four five six.", 1000), ("Seven eight nine ten!", 0)):
+        track.sentence(text)
+        track.hear(sound(1.0, level), [word(text, 0, None)], 10.0)
+    assert length(track.release(10.0).audio) == pytest.approx(1.0)
+    assert not track.muted, "sound may still come"
+    assert track.end_sentence()
+    assert SENTENCE[track.said_to :] == "Seven eight nine ten!"
+
+
+def test_a_pause_that_was_asked_for_is_no_fault() -> None:
+    track = Track(script('One. <break time="1s"/>'), 0, RATE)
+    for text, level in (("One.", 1000), ('<break time="1s"/>', 0)):
+        track.sentence(text)
+        track.hear(sound(1.0, level), [word(text, 0, None)], 10.0)
+    assert not track.end_sentence()
+    assert length(track.release(10.0, ended=True).audio) == pytest.approx(2.0)
+
+
 def test_what_was_told_once_is_not_told_again() -> None:
     text = script()
     first = Track(text, 0, RATE)

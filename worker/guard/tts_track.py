@@ -5,7 +5,8 @@ Rules of this module:
    a word half said: the next voice begins with the word after.
 2. Without word times, audio is let out as it comes, and the next voice begins with the sentence being spoken
    (`sentence()` says which that is).
-3. Nothing is let out before the first audible sound: digital silence is not speech.
+3. Nothing is let out before the first audible sound, of a voice or of a sentence: digital silence is not speech,
+   and the next voice begins with a sentence that was nothing else.
 4. Audio is not held back for ever for want of times (`MAX_HELD_S`, `GRACE_S`).
 
 Pure: wall and monotonic time come in as arguments; seconds of audio are the voice's own.
@@ -13,6 +14,7 @@ Pure: wall and monotonic time come in as arguments; seconds of audio are the voi
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -20,7 +22,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from worker.guard.tts_text import Script
+from worker.guard.tts_text import Script, has_words
 
 Pcm = npt.NDArray[np.int16]
 
@@ -34,6 +36,8 @@ caller waits for at the beginning of an answer weighs more than a first word sai
 WORD_ROOM_S: Final = 0.08
 """No word is shorter: audio that ends sooner than this after its last known word, with words left, was cut."""
 _EPSILON_S: Final = 0.005
+_DIRECTION: Final = re.compile(r"<[^>]*>|\[[^\]]*\]")
+"""How it is to be said, a pause perhaps: nothing that must be heard."""
 
 
 class Timed(NamedTuple):
@@ -50,6 +54,16 @@ class Release:
 
     pieces: tuple[Timed, ...] = ()
     audio: Pcm | None = None
+
+
+@dataclass(slots=True)
+class _Sentence:
+    """One that a voice without word times is saying; where it begins in the text and in the audio."""
+
+    text: str
+    base: int
+    from_samples: int
+    sounded: bool = False
 
 
 class Track:
@@ -73,6 +87,9 @@ class Track:
         self.known_to = base
         """Where the text is that the newest timed piece ends with."""
         self._begun_to = base
+        self._sentence: _Sentence | None = None
+        self.muted = False
+        """Whether a sentence came as silence: `said_to` is where it begins."""
         self.timed = False
         self.sentences = False
         self.as_written = True
@@ -85,7 +102,11 @@ class Track:
     @property
     def received_s(self) -> float:
         """Audio that came, in seconds."""
-        return (self._out_samples + self._held_samples) / self._rate
+        return self._received_samples / self._rate
+
+    @property
+    def _received_samples(self) -> int:
+        return self._out_samples + self._held_samples
 
     @property
     def out_s(self) -> float:
@@ -95,11 +116,16 @@ class Track:
     def hear(self, pcm: Pcm, pieces: list[Timed], now_mono: float) -> None:
         """A frame, and the timed pieces that came with it."""
         for piece in pieces:
+            if self.sentences and piece.end_s is None and not self.end_sentence():
+                self._sentence = _Sentence(piece.text, self.known_to, self._received_samples)
             self._note(piece)
-        if not len(pcm):
+        if not len(pcm) or self.muted:
             return
-        if self._audible_at_mono is None and int(np.abs(pcm.astype(np.int32)).max()) >= AUDIBLE_PEAK:
-            self._audible_at_mono = now_mono
+        waited_for = self._audible_at_mono is None or (self._sentence and not self._sentence.sounded)
+        if waited_for and int(np.abs(pcm.astype(np.int32)).max()) >= AUDIBLE_PEAK:
+            self._audible_at_mono = self._audible_at_mono or now_mono
+            if self._sentence is not None:
+                self._sentence.sounded = True
         self._held.append(pcm)
         self._held_samples += len(pcm) // self._channels
 
@@ -108,6 +134,15 @@ class Track:
         self.sentences = True
         self.said_to = self._script.before(self._begun_to)
         self._begun_to, _ = self._script.after(self._begun_to, text)
+
+    def end_sentence(self) -> bool:
+        """The sentence being spoken is over. True: it came as silence."""
+        sentence = self._sentence
+        if sentence is not None and not sentence.sounded and self._received_samples > sentence.from_samples:
+            self.muted = has_words(_DIRECTION.sub("", sentence.text))
+            if self.muted:
+                self.said_to = self._script.before(sentence.base)
+        return self.muted
 
     def release(self, now_mono: float, *, ended: bool = False) -> Release:
         """What may go out now; all of it when the voice has ended well."""
@@ -160,6 +195,8 @@ class Track:
             return received
         if self._audible_at_mono is None:
             return 0.0
+        if self._sentence is not None and not self._sentence.sounded:
+            return self._sentence.from_samples / self._rate
         if self.timed:
             whole = [
                 p.end_s for p, _ in self._waiting if p.end_s is not None and p.end_s <= received + _EPSILON_S

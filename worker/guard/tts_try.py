@@ -166,7 +166,11 @@ class Voice:
             if heard.sentence:
                 self._track.sentence(heard.sentence)
             self._track.hear(heard.pcm, heard.pieces, now)
+            if self._track.muted:
+                break
         if not self._track.audible:
+            if self._track.muted:
+                raise self._mute()
             return True
         if not self._speech.claim(self):
             return False
@@ -174,7 +178,13 @@ class Voice:
             self._attempt.first_output()
             self._desk.spoke(self._child)
         self._out(self._track.release(now))
+        if self._track.muted:
+            raise self._mute()
         return True
+
+    def _mute(self) -> Failed:
+        phase = Phase.MID_STREAM if self._track.audible else Phase.FIRST_OUTPUT
+        return Failed(Fault(FaultKind.SILENT, message="a sentence came as silence", phase=phase))
 
     def _out(self, release: Release) -> None:
         self._speech.out(release, self._shift_s, self._resampler, self._rate)
@@ -237,6 +247,8 @@ class Voice:
         if not track.audible:
             kind = FaultKind.SILENT if track.received_s > 0 else FaultKind.EMPTY
             raise Failed(Fault(kind, message="ended without a sound", phase=Phase.FIRST_OUTPUT))
+        if track.end_sentence():
+            raise self._mute()
         if track.cut_short():
             raise Failed(Fault(FaultKind.CUT, message="ended before the last words", phase=Phase.MID_STREAM))
         characters = len(script.text) - track.said_to if not track.timed else len(script.text)
