@@ -21,6 +21,7 @@ async def rig() -> AsyncIterator[Rig]:
 
 
 MAN = "a167e0f3-df7e-4d52-a9c3-f949145efdab"
+SPANISH = "5c5ad5e7-1020-476b-8b91-fdcbe9cc313c"
 
 
 @pytest.fixture
@@ -75,3 +76,15 @@ async def test_a_voice_is_not_kept_when_told_otherwise(rig: Rig) -> None:
     await rig.say("A second sentence here.")
     assert rig.link.ends()[-2:] == [(GROQ, "ok"), (CARTESIA, "ok")]
     assert rig.tts.voice_target is None
+
+
+async def test_the_first_voice_that_comes_back_is_the_one_that_was_chosen(rig: Rig) -> None:
+    """Its substitute has no voice of that language: what it spoke with is no model for the one it stood in for."""
+    rig.tts = GuardedTTS([rig.cartesia, rig.groq], rig.link, sticky=False)
+    rig.cartesia.update_options(voice=SPANISH)
+    rig.sim.set_fault("tts", "cartesia", "status", status=503)
+    await rig.say("A first sentence here.")
+    rig.sim.clear_faults()
+    await rig.say("A second sentence here.")
+    assert rig.link.ends()[-1] == (CARTESIA, "ok")
+    assert voice_id_of(rig.cartesia) == SPANISH

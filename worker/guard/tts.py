@@ -29,7 +29,7 @@ from worker.guard.tts_probe import probe_tts
 from worker.guard.tts_speech import Speech
 from worker.guard.tts_try import TtsChild
 from worker.guard.tts_voice import AnyTTS
-from worker.guard.voices import VoiceTable, put_back, take_voice_of, voice_id_of
+from worker.guard.voices import VoiceTable, is_known, put_back, take_voice_of, voice_id_of
 from worker.link.api import Link
 
 log = structlog.stdlib.get_logger("worker.guard")
@@ -175,13 +175,15 @@ class GuardedTTS(PluginFace, HarmlessListeners, tts.TTS[Any]):
 
     def prepare(self, child: TtsChild) -> None:
         """For `Speech`: the child is going to speak, instead of another one perhaps."""
-        if not self._match_voices or child is self._spoke_last:
-            return
+        own = self._guard.children[0]
+        if not self._match_voices or child is own or child is self._spoke_last:
+            return  # the first one's voice was chosen for the call: no substitute's, which may have fitted badly
+        like = own if is_known(own.plugin, self._voices) else self._spoke_last
         before = voice_id_of(child.plugin)
-        taken = take_voice_of(child.plugin, self._spoke_last.plugin, self._voices)
+        taken = take_voice_of(child.plugin, like.plugin, self._voices)
         if taken is not None:
-            own, _ = self._own_voices.get(child.target, (before, taken))
-            self._own_voices[child.target] = (own, taken)
+            first, _ = self._own_voices.get(child.target, (before, taken))
+            self._own_voices[child.target] = (first, taken)
 
     def spoke(self, child: TtsChild) -> None:
         """For `Speech`: the caller hears this voice."""

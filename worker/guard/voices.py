@@ -96,6 +96,11 @@ def voice_id_of(plugin: Any) -> str:
     return voice if isinstance(voice, str) else ""
 
 
+def is_known(plugin: Any, extra: VoiceTable | None = None) -> bool:
+    """Whether a table says what the plugin's voice is like."""
+    return find(provider_of(plugin), voice_id_of(plugin), extra) is not None
+
+
 def take_voice_of(plugin: Any, model: Any, extra: VoiceTable | None = None) -> str | None:
     """Set `plugin` to a voice like `model`'s. Gives back the voice now set, None when nothing was changed."""
     wanted = find(provider_of(model), voice_id_of(model), extra)
