@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 from livekit import rtc
-from livekit.agents import APIError
+from livekit.agents import APIError, tts
 
 from tests.support.guarded_tts import CARTESIA, GROQ, TEXT, WORDS, Rig, rigged, told
 from tests.support.simulated import words_in
@@ -265,6 +265,19 @@ async def test_no_text_at_all(rig: Rig) -> None:
         stream.end_input()
         assert [event async for event in stream] == []
     assert rig.errors == []
+
+
+async def test_a_flush_is_as_good_as_the_end(rig: Rig) -> None:
+    async with rig.tts.stream() as stream:
+        stream.flush()
+        stream.push_text("One moment, please.")
+        stream.flush()
+        frames = await asyncio.wait_for(heard(stream), 20)
+    assert words_in(frames) == ["One", "moment,", "please."]
+
+
+async def heard(stream: tts.SynthesizeStream) -> list[rtc.AudioFrame]:
+    return [event.frame async for event in stream]
 
 
 async def test_synthesize_fails_over_too(rig: Rig) -> None:

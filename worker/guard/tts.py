@@ -252,6 +252,8 @@ class GuardedSynthesizeStream(tts.SynthesizeStream):
             if isinstance(item, str):
                 speech.script.push(item)
                 speech.poke()
+            elif speech.script.text:
+                break  # a flush after text: livekit takes no more of it, and whoever flushes waits for the sound
         speech.script.ended = True
         speech.poke()
 
