@@ -165,6 +165,18 @@ async def test_cut_voice_without_word_times_repeats_one_sentence_at_most(rig: Ri
     assert rig.link.ends() == [(GROQ, "cut"), (CARTESIA, "ok")]
 
 
+async def test_a_voice_that_promised_word_times_and_gives_none_repeats_one_sentence_at_most(rig: Rig) -> None:
+    rig.cartesia.update_options(language="it")
+    assert words_in(await rig.say()) == WORDS
+    rig.sim.set_fault("tts", "cartesia", "cut", after_chunks=4, share=0.5)
+    frames = await rig.say()
+    heard = words_in(frames)
+    assert heard[-len(WORDS[10:]) :] == WORDS[10:]
+    assert len(WORDS) <= len(heard) <= len(WORDS) + 10, "none lost, no other sentence twice"
+    assert "".join(told(frames)).split() == WORDS
+    assert rig.link.ends() == [(CARTESIA, "ok"), (CARTESIA, "cut"), (GROQ, "ok")]
+
+
 @pytest.mark.parametrize("share", [0.5, 0.34, 1.0])
 async def test_a_sentence_that_is_silence_is_the_next_voices(rig: Rig, share: float) -> None:
     rig.tts = GuardedTTS([rig.groq, rig.cartesia], rig.link)

@@ -28,7 +28,7 @@ from worker.guard.routing import Guard, GuardOptions, HedgeBudget, TurnClock
 from worker.guard.tts_probe import probe_tts
 from worker.guard.tts_speech import Speech
 from worker.guard.tts_try import TtsChild
-from worker.guard.tts_voice import AnyTTS
+from worker.guard.tts_voice import AnyTTS, language_of
 from worker.guard.voices import VoiceTable, is_known, put_back, take_voice_of, voice_id_of
 from worker.link.api import Link
 
@@ -99,6 +99,9 @@ class GuardedTTS(PluginFace, HarmlessListeners, tts.TTS[Any]):
         self._sticky = sticky
         self._match_voices = match_voices
         self._voices = voices
+        self._untimed: set[tuple[str, str]] = (
+            set()
+        )  # target and language that promised word times and gave none
         self._own_voices: dict[str, tuple[str, str]] = {}  # by target: its own voice, and the one it took
         self._spoke_last = children[0]
         self._stops: list[Callable[[], None]] = [offer_probes(self._guard, probe_tts)]
@@ -190,6 +193,14 @@ class GuardedTTS(PluginFace, HarmlessListeners, tts.TTS[Any]):
         self._spoke_last = child
         if self._sticky:
             self._guard.voice = child.target
+
+    def gives_times(self, child: TtsChild) -> bool:
+        """For `Speech`: False when it was found to give no word times in its language: it speaks by sentences then."""
+        return not self._untimed or (child.target, language_of(child.plugin)) not in self._untimed
+
+    def gave_no_times(self, child: TtsChild) -> None:
+        """For `Speech`: words were heard, and no time of any."""
+        self._untimed.add((child.target, language_of(child.plugin)))
 
     def error_for(self, fault: Fault | None) -> Exception:
         """For `Speech`: what to raise when no voice is left."""

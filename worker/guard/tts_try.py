@@ -16,7 +16,7 @@ from worker.guard.faults import Fault
 from worker.guard.names import Child, provider_of
 from worker.guard.routing import Turn
 from worker.guard.tts_text import has_words
-from worker.guard.tts_track import Release, Timed, Track
+from worker.guard.tts_track import MAX_HELD_S, Release, Timed, Track
 from worker.guard.tts_voice import AnyTTS, VoiceStream
 from worker.link.api import Use
 
@@ -75,7 +75,7 @@ class Voice:
             if self._rate != desk.sample_rate
             else None
         )
-        self._stream = VoiceStream(plugin, provider_of(plugin), speech.poke)
+        self._stream = VoiceStream(plugin, provider_of(plugin), speech.poke, times=desk.gives_times(child))
         self._track = Track(
             speech.script,
             position,
@@ -112,6 +112,9 @@ class Voice:
 
     def leave(self) -> None:
         """Break off whatever still runs; an attempt that has not ended counts against nobody."""
+        stream, track = self._stream, self._track
+        if stream.done and stream.words and not track.timed and track.out_s > MAX_HELD_S:
+            self._desk.gave_no_times(self._child)
         if self._resampler is not None and self._track.out_s > 0:
             for frame in self._resampler.flush():
                 self._speech.give(frame)

@@ -27,6 +27,7 @@ from livekit.agents.utils import is_given
 from supervisor.wire.vocabulary import FaultKind, Phase
 from worker.guard.evidence import fault_of
 from worker.guard.faults import Fault
+from worker.guard.names import unwrap
 from worker.guard.tts_track import Pcm, Timed
 
 AnyTTS = tts.TTS[Any]
@@ -44,6 +45,11 @@ def speaks_words(plugin: AnyTTS) -> bool:
         and capabilities.aligned_transcript
         and not isinstance(plugin, tts.StreamAdapter)
     )
+
+
+def language_of(plugin: AnyTTS) -> str:
+    """The language a plugin is set to; "" when it does not say."""
+    return str(getattr(getattr(unwrap(plugin), "_opts", None), "language", None) or "")
 
 
 class Heard:
@@ -137,10 +143,13 @@ class VoiceStream:
     sent_mono: when text was last handed to the service (0.0: never). audio_mono: when audio last came.
     """
 
-    def __init__(self, plugin: AnyTTS, provider: str, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, plugin: AnyTTS, provider: str, wake: Callable[[], None], *, times: bool = True
+    ) -> None:
+        """times: False for a plugin that promises word times and does not give them."""
         self._provider = provider
         self._wake = wake
-        self.words = speaks_words(plugin)
+        self.words = times and speaks_words(plugin)
         self.heard: deque[Heard] = deque()
         self.sent_mono = 0.0
         self.audio_mono = 0.0

@@ -21,6 +21,8 @@ __all__ = ["tts_websocket"]
 JsonObject = dict[str, Any]
 WORDS_A_MESSAGE = 4
 """Word times come a few words at a time, just before their sound."""
+TIMED_LANGUAGES = ("en", "de", "es", "fr")
+"""In others the sound comes without times."""
 
 
 async def tts_websocket(request: web.Request) -> web.StreamResponse:
@@ -150,11 +152,13 @@ class _Context:
         pcm, words, times = utter(stand, text, form[1], voice_of(body), self.fault)
         pending = list(zip(words, times, strict=True))
         data = pcm.tobytes()
+        if not body.get("add_timestamps") or body.get("language", "en") not in TIMED_LANGUAGES:
+            pending = []
         sent = 0
         async for chunk in paced(stand, data, form[1] * 2.0):
             if self.chunks >= self.fault.after_chunks:
                 await self._maybe_break()
-            if body.get("add_timestamps") and pending and pending[0][1][0] <= sent / (form[1] * 2.0) + 0.1:
+            if pending and pending[0][1][0] <= sent / (form[1] * 2.0) + 0.1:
                 await self._times(pending[:WORDS_A_MESSAGE])
                 pending = pending[WORDS_A_MESSAGE:]
             sent += len(chunk)
