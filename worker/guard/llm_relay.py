@@ -113,10 +113,11 @@ class Relay:
         if delta.tool_calls:
             rest = delta.model_copy(update={"content": None})
             self._tools.append(llm.ChatChunk(id=chunk.id, delta=rest, usage=chunk.usage))
-        if delta.content:
-            self._text(delta.content, chunk)
-        elif not delta.tool_calls and (delta.extra or chunk.usage is not None):
-            self._forward(chunk)
+        if delta.content and self._text(delta.content, chunk):
+            return
+        if not delta.tool_calls and (delta.extra or chunk.usage is not None):
+            # A thought's signature, say: it must not wait for words, nor be lost with them.
+            self._forward(chunk.model_copy(update={"delta": delta.model_copy(update={"content": None})}))
 
     def finish(self) -> None:
         """The model has ended well: what was held back goes out, tool calls last."""
@@ -126,22 +127,23 @@ class Relay:
         for chunk in self._tools:
             self._forward(chunk)
 
-    def _text(self, content: str, chunk: llm.ChatChunk) -> None:
+    def _text(self, content: str, chunk: llm.ChatChunk) -> bool:
+        """True: the chunk went out as it is."""
         if not content.isspace():
             self._content = True
         if self._eager:
-            self._first(content, chunk)
-            return
+            return self._first(content, chunk)
         if self._seam is not None:
             content = self._seam.push(content)
         ready, self._held = split_open(self._held + content)
         self._say(ready, chunk.id)
+        return False
 
-    def _first(self, content: str, chunk: llm.ChatChunk) -> None:
+    def _first(self, content: str, chunk: llm.ChatChunk) -> bool:
         text = self._held + content
         if not self._content:
             self._held = text  # white space before the first word
-            return
+            return False
         self._eager = False
         plain = not self._held and chunk.delta is not None and not chunk.delta.tool_calls
         self._held = ""
@@ -151,6 +153,7 @@ class Relay:
         else:
             self._send(text, chunk.id)
         self._said.open_word = bool(split_open(text)[1])
+        return plain
 
     def _say(self, text: str, chunk_id: str) -> None:
         if not text:
