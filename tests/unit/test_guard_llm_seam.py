@@ -62,6 +62,12 @@ def test_every_word_once_however_far_back_it_starts_and_however_it_is_chunked(
         ("one two three four five six", ["one two three four ", "then more"], "one two three four five six then more"),
         ("今日は天気が", ["今日は天気がいいです"], "今日は天気がいいです"),
         ("今日は天気が", ["いいです"], "今日は天気がいいです"),
+        # What is said again comes in pieces: a bracket or an asterisk is the beginning of a word.
+        ("euros (or ", ["euros", " (", "or $4.20)"], "euros (or $4.20)"),
+        ("so **very good** at", ["**", "very", " good** at", " it"], "so **very good** at it"),
+        ("(or today)", ["(or today). Bye"], "(or today). Bye"),
+        # A restart that ends early brings nothing new.
+        ("One two. Three four five", ["One two. Three four"], "One two. Three four five"),
         # Korean has spaces between its words.
         ("안녕하세요 고객님", ["무엇을 도와"], "안녕하세요 고객님 무엇을 도와"),
         ("안녕하세요 고객님", ["고객님 무엇을"], "안녕하세요 고객님 무엇을"),
@@ -106,6 +112,8 @@ def test_no_word_of_a_list_built_alike_is_lost(stem: int, ends: list[int], cut: 
 def test_the_rest_of_an_unfinished_word_is_glued_to_it() -> None:
     assert joined("Tele", ["Telephone", " you"], open_word=True) == "Telephone you"
     assert joined("Telephone", ["Telephone", " you"], open_word=True) == "Telephone you"
+    assert joined("T", ["Telephone", " you"], open_word=True) == "Telephone you"
+    assert joined("I", ["imagine", " so"], open_word=True) == "I imagine so"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +167,7 @@ def test_any_text_passes_without_raising_and_nothing_is_invented(
         ("by 2023 it", "it"),
         ("it costs $", "$"),
         ("ann@exam", "ann@exam"),
+        ("ann@example.", "ann@example."),
         ("I don'", "don'"),
         ('he said "', '"'),
         ('he said "yes"', ""),
@@ -185,6 +194,7 @@ def test_the_unfinished_word(text: str, held: str) -> None:
         (["यह", " नमस", "्", "क"], "नमस्कार जी", "यह नमस्कार जी"),
         ([PERSIAN[:7], PERSIAN[7:9]], PERSIAN[4:], PERSIAN),
         (["안녕", " 고객님", " 무"], "무엇을 도와", "안녕 고객님 무엇을 도와"),
+        (["Sure, t"], "the price", "Sure, the price"),
     ],
 )
 def test_a_model_cut_off_within_a_word_is_continued_with_the_whole_word(

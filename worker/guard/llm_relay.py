@@ -1,7 +1,7 @@
 """One model's stream while it is read: what is forwarded when, and how it ended.
 
-Text goes out at once but for its last unfinished word (a cut there could not be joined); the very first piece
-goes out whole, since time to first output is what the caller waits for. Tool calls go out only after the model
+Text goes out at once but for its last unfinished word (a cut there could not be joined); the very first word
+goes out at once, since time to first output is what the caller waits for. Tool calls go out only after the model
 has ended well: a forwarded call runs, so it must be whole and must come once.
 
 A `Runner` reads and forwards in one task of its own, so that no piece waits for another task's turn; whether it
@@ -39,7 +39,7 @@ _FIRST_SENTENCE: Final = re.compile(
 class Said:
     """What the caller may have heard of this answer so far, over all models.
 
-    open_word: the last word may be unfinished, which only happens to the very first piece.
+    open_word: the last word may be unfinished, which only happens to the very first one.
     owes_call: a tool call was begun and never came.
     """
 
@@ -145,14 +145,17 @@ class Relay:
             self._held = text  # white space before the first word
             return False
         self._eager = False
-        plain = not self._held and chunk.delta is not None and not chunk.delta.tool_calls
-        self._held = ""
-        self._said.text = text
+        ready, rest = split_open(text)
+        if not ready.strip():
+            ready, rest = text, ""
+        plain = ready == content and chunk.delta is not None and not chunk.delta.tool_calls
+        self._held = rest
+        self._said.text = ready
         if plain:
             self._forward(chunk)
         else:
-            self._send(text, chunk.id)
-        self._said.open_word = bool(split_open(text)[1])
+            self._send(ready, chunk.id)
+        self._said.open_word = bool(split_open(ready)[1])
         return plain
 
     def _say(self, text: str, chunk_id: str) -> None:

@@ -19,6 +19,7 @@ _SOLID_CHAR: Final = re.compile(rf"[{_SOLID}]")
 _CLINGS: Final = ".,;:!?)]}\u2026%'\u2019\u201d\""
 # "don't", "twenty-one", "ann@example", "and/or": more of the word comes after these. (Dashes are no ends anyway.)
 _INNER: Final = "'\u2019@#&*/\\"
+_JOINS: Final = frozenset("@./")
 # Closing where a word is before it.
 _OPENING: Final = '"\u00bf\u00a1'
 
@@ -48,8 +49,8 @@ def _finished(word: str) -> bool:
     # Letters are not all that words are made of: the marks of Hindi, the joiners of Persian.
     if last in _INNER or unicodedata.category(last) not in {"Po", "Pe", "Pf"}:
         return False
-    if last in ".,:" and word[-2:-1].isdigit():
-        return False  # "3." of "3.50"
+    if last in ".,:" and (word[-2:-1].isdigit() or not _JOINS.isdisjoint(word[:-1])):
+        return False  # "3." of "3.50", "ann@example." of "ann@example.com"
     return last not in _OPENING or any(char.isalnum() for char in word)
 
 
@@ -95,7 +96,8 @@ class Seam:
         growing = ""
         if tokens and not final and tokens[-1].end() == len(self._buffer):
             whole -= 1
-            growing = _bare(tokens[-1].group())
+            begun = tokens[-1].group()
+            growing = _bare(begun) if any(map(_letter, begun)) else ""  # the beginning of any word
         words = [_bare(token.group()) for token in tokens[:whole]]
         overlap, partial, waiting = self._compare(words, growing)
         if waiting and not final:
@@ -112,9 +114,9 @@ class Seam:
         if overlap and words[count - 1] != self._words[-1]:
             return self._joined(self._glued(last, last.start()))
         rest = self._buffer[last.end() :]
-        tail = _trailing(last.group())
-        if overlap and not _trailing(self._said.rstrip()):
-            rest = tail + rest
+        tail, said = _trailing(last.group()), _trailing(self._said.rstrip())
+        if overlap and tail.startswith(said):
+            rest = tail[len(said) :] + rest
         return self._joined(rest)
 
     def _compare(self, words: list[str], growing: str) -> tuple[int, int, bool]:
@@ -132,14 +134,13 @@ class Seam:
                 length += 1
             if start + length == len(said):
                 overlap = max(overlap, length)
-            elif length == len(words) and (
+                continue
+            if length == len(words) and (
                 said[start + length].startswith(growing) or self._completes(growing, start + length)
             ):
                 waiting = True
-            elif (
-                start == 0
-            ):  # a restart begins at the beginning: elsewhere equal words are a sentence built alike
-                partial = length
+            if start == 0:
+                partial = length  # a restart: elsewhere equal words are a sentence built alike
         if not words and not growing:
             waiting = True
         return overlap, partial, waiting
@@ -156,10 +157,12 @@ class Seam:
 
     def _glued(self, word: re.Match[str], otherwise: int) -> str:
         """The buffer from the rest of a word on whose beginning was said; from `otherwise` on where it is another."""
-        begun = split_open(self._said)[1]
-        first = word.group().casefold()
-        whole = len(first) <= len(begun) or not first.startswith(begun.casefold())
-        if not self._open_word or whole or (otherwise == 0 and len(begun) < 2):
+        begun, first = split_open(self._said)[1], word.group()
+        # One letter may be a word of its own ("I", "a"): only the same letter begins the same word.
+        alike = first.startswith(begun) or (
+            (otherwise > 0 or len(begun) >= 2) and first.casefold().startswith(begun.casefold())
+        )
+        if not self._open_word or not alike or len(first) <= len(begun):
             return self._buffer[otherwise:]
         self._forwarded = True  # no space: it is the rest of the word
         return self._buffer[word.start() + len(begun) :]
