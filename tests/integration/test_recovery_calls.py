@@ -120,6 +120,21 @@ async def test_everything_dead_every_turn_is_answered_and_the_end_is_graceful(
         assert call.manager.report().outcome == "gave_up"
 
 
+@pytest.mark.parametrize("fault", ["status", "refuse", "hang"])
+async def test_the_final_message_is_heard_when_the_voice_dies_with_the_model(
+    sim: SimulatorServer, http: aiohttp.ClientSession, tmp_path: Path, fault: str
+) -> None:
+    """That the voice is dead is not known before its last words were to be said."""
+    sim.set_fault("llm", "groq", "status", status=500)
+    sim.set_fault("tts", "cartesia", fault)
+    async with audio_call(**services(sim, http), max_retries=0, cache_dir=tmp_path, own_voice=False) as call:
+        turn = await call.turn()
+        assert turn.answer_s == pytest.approx(recording("en", "final").seconds, abs=0.6)
+        await wait_until(lambda: call.closed, "the session closes", 10)
+        assert call.closed[0].error is None
+        assert (call.manager.report().final_messages, call.manager.report().outcome) == (1, "gave_up")
+
+
 async def test_stt_dead_the_caller_is_asked_again_and_heard_when_it_is_back(
     sim: SimulatorServer, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:

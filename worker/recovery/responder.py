@@ -36,7 +36,7 @@ TRANSFERS_MAX: Final = 2
 """Who fails as well is given up on: a call is not handed round for ever."""
 FINAL_PLAYOUT_S: Final = 20.0
 
-Spawn = Callable[[Coroutine[Any, Any, Any], str], object]
+Spawn = Callable[[Coroutine[Any, Any, Any], str], asyncio.Task[Any]]
 
 
 class Watched(Protocol):
@@ -85,6 +85,7 @@ class Responder:
         self._counters, self._messages, self._handlers = counters, messages, handlers
         self._options, self._lines, self._spawn, self._source = options, lines, spawn, source
         self._last: _Said | None = None
+        self._hearing: asyncio.Task[Any] | None = None
         self.apologies = self.final_messages = 0
         self.ending = False
         self.outcome = ""
@@ -160,17 +161,17 @@ class Responder:
         if handle is None:
             return None
         last = self._last
-        # A recording in the place of words that nobody heard is the same apology.
+        # A recording in the place of words that nobody heard is the same apology, or the same final message.
         once_more = last is not None and last.turn == watch.turn and not speaker.was_heard(last.handle)
         if final:
-            self.final_messages += 1
+            self.final_messages += not (once_more and last is not None and last.final)
         elif not once_more:
             self.apologies += 1
         self._last = _Said(watch.turn, time.monotonic(), handle, recorded or clip is not None, final)
         watch.apologised()
         if not self._last.recorded and speaker.has_sound:
             left_s = min(OWN_WORDS_S, max(CHANCE_S, SOUND_BY_S - waited_s))
-            self._spawn(self._make_heard(handle, text, final, left_s), "recovery-hear")
+            self._hearing = self._spawn(self._make_heard(handle, text, final, left_s), "recovery-hear")
         return handle
 
     async def _make_heard(self, handle: SpeechHandle, text: str, final: bool, left_s: float) -> None:
@@ -209,6 +210,10 @@ class Responder:
         self.ending, self.outcome = True, "gave_up"
         if handle is not None:
             await self._speaker.wait(handle, FINAL_PLAYOUT_S)
+            if handle.done() and self._hearing is not None:
+                await asyncio.wait(
+                    {self._hearing}
+                )  # it did not sound? Then a recording is about to be played
         while (late := self._speaker.speaking) is not None and late is not handle:
             handle = late  # words still being said, or the recording that took their place
             await self._speaker.wait(handle, FINAL_PLAYOUT_S)
