@@ -308,6 +308,16 @@ async def test_set_up_again_after_the_session_has_closed(sim: SimulatorServer) -
         await again.aclose()
 
 
+async def test_set_up_again_after_the_manager_was_closed(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url)) as call:
+        await call.manager.aclose()
+        again = setup_error_handling(call.session, own_voice=False)
+        assert again is not call.manager
+        assert await call.ask("Hello?") in APOLOGIES
+        await again.aclose()
+
+
 async def test_a_listener_of_the_users_that_raises_does_not_keep_errors_from_us(sim: SimulatorServer) -> None:
     """livekit lets a TypeError of one listener end the others: ours comes first, whoever listened before."""
 

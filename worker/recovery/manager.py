@@ -264,6 +264,7 @@ class ErrorRecoveryManager:
 
     async def aclose(self) -> None:
         """Let go of the session: it is as it was before. Called by itself when the session closes."""
+        self._ended_at_ms = self._ended_at_ms or time.time_ns() // 1_000_000
         for task in list(self._tasks):
             if task is not asyncio.current_task():
                 task.cancel()
