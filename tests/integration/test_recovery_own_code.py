@@ -105,13 +105,17 @@ class Hooked(Agent):
         self.asked += 1
         if self.how == "raises":
             raise ConnectionError("database")
+        if self.how == "waits for a cancelled task":
+            raise asyncio.CancelledError
         if self.how == "hangs":
             await asyncio.Event().wait()
         if self.how == "wants no reply":
             raise StopResponse
 
 
-@pytest.mark.parametrize(("how", "kind"), [("raises", "local"), ("hangs", "stalled")])
+@pytest.mark.parametrize(
+    ("how", "kind"), [("raises", "local"), ("waits for a cancelled task", "local"), ("hangs", "stalled")]
+)
 async def test_a_hook_that_fails_is_apologised_for_and_the_next_turn_is_answered(
     services: dict[str, Any], tmp_path: Path, how: str, kind: str
 ) -> None:

@@ -15,6 +15,7 @@ import structlog
 from livekit.agents import Agent, AgentSession, StopResponse
 
 from supervisor.wire.vocabulary import FaultKind
+from worker.recovery.handlers import cancelled_by_us
 from worker.recovery.options import RecoveryOptions
 from worker.recovery.speaker import Speaker
 
@@ -80,7 +81,11 @@ class TurnHook:
                     return await hook(*args, **kwargs)
             except StopResponse:
                 raise
-            except Exception as exc:
+            except (Exception, asyncio.CancelledError) as exc:
+                if cancelled_by_us(
+                    exc
+                ):  # livekit's own doing; a task that the hook waited for may be cancelled too
+                    raise
                 kind = FaultKind.STALLED if limit.expired() else FaultKind.LOCAL
                 log.warning(
                     "the agent's own hook failed",
