@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
-from livekit.agents import Agent, StopResponse
+from livekit.agents import Agent, APIConnectionError, ErrorEvent, StopResponse, stt
 
 from supervisor.wire.vocabulary import Role
 from tests.support.noted_link import NotedLink
@@ -61,6 +61,26 @@ async def test_an_llm_node_that_raises_is_apologised_for(sim: SimulatorServer) -
         stats = call.manager.get_error_stats()
         assert (stats["by_kind"], stats["in_a_row"]["llm"]) == ({"llm": {"local": 1}}, 1)
         assert call.manager.link.by_kind == {}, "no provider is blamed"
+
+
+class NoDatabaseAndNoEars(NoDatabase):
+    """Its recogniser complains while it answers."""
+
+    async def llm_node(self, chat_ctx: Any, tools: Any, model_settings: Any) -> AsyncIterator[str]:
+        gone = stt.STTError(timestamp=0.0, label="stt", error=APIConnectionError("gone"), recoverable=False)
+        cast("Any", self.session).emit("error", ErrorEvent(error=gone, source=None))
+        async for words in super().llm_node(chat_ctx, tools, model_settings):
+            yield words
+
+
+async def test_an_llm_node_that_raises_is_apologised_for_whatever_the_recogniser_says(
+    sim: SimulatorServer,
+) -> None:
+    async with text_call(groq_llm(sim.url), agent=NoDatabaseAndNoEars(instructions="")) as call:
+        with pytest.raises(ConnectionError):
+            await call.ask("Hello?", answers=0)
+        await wait_until(lambda: APOLOGIES & set(call.said), "an apology")
+        assert call.manager.get_error_stats()["by_kind"] == {"llm": {"local": 1}}
 
 
 class Filtered(Agent):

@@ -208,7 +208,7 @@ class SessionWatch:
         handle = reply.handle
         if handle.interrupted or not handle.scheduled or reply.source != "generate_reply":
             return
-        if any(mono >= reply.created_mono for mono in self._error_mono.values()):
+        if any(t >= reply.created_mono for role, t in self._error_mono.items() if role is not Role.STT):
             return
         exc, items = handle.exception(), handle.chat_items
         if exc is not None:
