@@ -16,6 +16,7 @@ from livekit.agents import Agent, APIConnectionError, ErrorEvent, llm
 
 from tests.support.sessions import TextCall, text_call
 from tests.support.waiting import wait_until
+from worker.recovery import ErrorRecoveryManager
 from worker.recovery.phrases import shipped
 from worker.simulator import Options, SimulatorServer
 from worker.simulator.plugins import groq_llm
@@ -40,6 +41,31 @@ def blip(call: TextCall, seconds: float) -> None:
 def no_words(call: TextCall, speech_s: float) -> None:
     """livekit waited in vain for a transcript of so much speech, all of the turn's together."""
     cast("Any", call.session).emit("user_transcription_timeout", SimpleNamespace(speech_duration=speech_s))
+
+
+async def test_how_long_speech_may_go_without_words_is_the_newest_managers_and_undone_at_the_end(
+    sim: SimulatorServer,
+) -> None:
+    async with text_call(groq_llm(sim.url)) as call:
+        options = call.session.options
+        assert options.transcription_timeout == 2.0
+        second = ErrorRecoveryManager(own_voice=False, deaf_after_s=5.0).attach(call.session)
+        assert options.transcription_timeout == 5.0
+        third = ErrorRecoveryManager(own_voice=False, deaf_after_s=0).attach(call.session)
+        assert options.transcription_timeout is None
+        options.transcription_timeout = 3.0
+        await second.aclose()
+        await third.aclose()
+        assert options.transcription_timeout == 3.0, "the user's own"
+
+
+async def test_speech_without_words_is_no_fault_where_that_is_not_wished(sim: SimulatorServer) -> None:
+    """livekit tells of it all the same when the user has a timeout of their own."""
+    async with text_call(groq_llm(sim.url), deaf_after_s=0) as call:
+        blip(call, 0.9)
+        no_words(call, 0.9)
+        assert await call.ask("Hello?") not in NOT_HEARD
+        assert call.manager.get_error_stats()["total"] == 0
 
 
 class Stuck(Agent):

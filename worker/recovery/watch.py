@@ -25,7 +25,7 @@ from worker.recovery.options import RecoveryOptions
 from worker.recovery.speaker import Speaker
 from worker.recovery.stats import SilenceMeter
 from worker.recovery.turn_hook import TurnHook
-from worker.recovery.watchdogs import Patience, harmless
+from worker.recovery.watchdogs import DeafTimeout, Patience, harmless
 from worker.recovery.watched import Manager, Pending, Reply, does_something, says_something
 from worker.recovery.work import Work
 
@@ -66,6 +66,7 @@ class SessionWatch:
         self._replies: list[Reply] = []
         self._pending: Pending | None = None
         self._timers: set[asyncio.TimerHandle] = set()
+        self._deaf_timeout = DeafTimeout(session.options, options.deaf_after_s)
         self._patience = Patience(self, session, guard, link, speaker, options, clock)
         self._hook = TurnHook(self, session, speaker, options)
         self._error_mono: dict[Role, float] = {}
@@ -94,15 +95,14 @@ class SessionWatch:
             safe = harmless(event, handler)
             self._handlers.append((event, safe))
             listen_first(self._session, event, safe)
-        options = self._session.options
-        if self._options.deaf_after_s and options.transcription_timeout is None:
-            options.transcription_timeout = self._options.deaf_after_s
+        self._deaf_timeout.begin()
 
     def end(self) -> None:
         """Stop listening; timers stop too."""
         for event, handler in self._handlers:
             cast("Any", self._session).off(event, handler)
         self._handlers.clear()
+        self._deaf_timeout.end()
         self._patience.end()
         self._hook.end()
         for timer in self._timers:
@@ -343,7 +343,7 @@ class SessionWatch:
     def _on_no_transcript(self, event: Any) -> None:
         # livekit adds up all sounds of the turn: three clicks would pass for speech.
         del event
-        if self._speech_s >= _SPEECH_MIN_S:
+        if self._options.deaf_after_s and self._speech_s >= _SPEECH_MIN_S:
             self._deaf(self.turn)
 
     def _deaf_check(self, turn: int) -> None:

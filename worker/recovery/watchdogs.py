@@ -122,6 +122,25 @@ class Patience:
         self._timer = asyncio.get_running_loop().call_later(delay_s, look, None)
 
 
+class DeafTimeout:
+    """livekit's own watch over speech without words, for as long as we look after the session. A user's own stays."""
+
+    def __init__(self, options: Any, after_s: float) -> None:
+        self._options, self._after_s = options, after_s
+        self._set = False
+
+    def begin(self) -> None:
+        """Have livekit tell."""
+        if self._after_s and self._options.transcription_timeout is None:
+            self._options.transcription_timeout, self._set = self._after_s, True
+
+    def end(self) -> None:
+        """As it was before."""
+        if self._set and self._options.transcription_timeout == self._after_s:
+            self._options.transcription_timeout = None
+        self._set = False
+
+
 def harmless(name: str, call: Callable[[Any], None]) -> Callable[[Any], None]:
     def handle(argument: Any) -> None:
         try:
