@@ -19,7 +19,7 @@ from tests.support.noted_link import NotedLink
 from tests.support.sessions import audio_call, text_call
 from tests.support.waiting import WaitTimeout, wait_until
 from worker.recovery.phrases import shipped
-from worker.simulator import Options, SimulatorServer
+from worker.simulator import Options, SimulatorServer, answer_for
 from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm
 
 APOLOGIES = set(shipped("en")["llm"])
@@ -110,6 +110,27 @@ async def test_an_answer_without_words_is_apologised_for_in_a_call(
     async with audio_call(**services, agent=Filtered("  "), cache_dir=tmp_path) as call:
         assert (await call.turn()).heard in APOLOGY_WORDS
         assert call.manager.get_error_stats()["by_kind"] == {"llm": {"empty": 1}}
+
+
+class NoSubtitles(Agent):
+    """Its own `transcription_node` fails: what it says is heard, but stands nowhere."""
+
+    async def transcription_node(self, text: Any, model_settings: Any) -> AsyncIterator[str]:
+        del text, model_settings
+        raise ConnectionError("subtitles")
+        yield ""
+
+
+async def test_an_answer_that_was_heard_is_not_apologised_for(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    agent = NoSubtitles(instructions="")
+    async with audio_call(**services, agent=agent, cache_dir=tmp_path, max_retries=0) as call:
+        for _ in range(2):
+            turn = await call.turn()
+            assert turn.heard == answer_for(turn.said, shortest=12, longest=12).split()
+        assert call.manager.get_error_stats()["total"] == 0
+        assert call.closed == []
 
 
 class Hooked(Agent):

@@ -217,7 +217,7 @@ class SessionWatch:
         elif self._realtime():
             return
         elif not does_something(items):
-            if self._options.apologise_when_empty:
+            if self._options.apologise_when_empty and not (reply.heard and self._speaker.has_sound):
                 self._manager.error(Role.LLM, FaultKind.EMPTY)
         elif self._speaker.has_sound and self._spoke_mono < reply.created_mono and says_something(items):
             self._error_mono[Role.TTS] = self._clock()
@@ -235,6 +235,8 @@ class SessionWatch:
             self._speaker.heard(current)
             return
         self._spoke_mono = now
+        for reply in self._replies:
+            reply.heard = reply.heard or reply.handle is current
         if self._pending is not None and not self._pending.speculative:
             self._pending = None
 
@@ -264,8 +266,7 @@ class SessionWatch:
             self._manager.success(Role.TTS)
         self.silence.heard(self._clock())
 
-    def _on_tools_executed(self, event: Any) -> None:
-        del event
+    def _on_tools_executed(self, _event: Any) -> None:
         self._manager.success(Role.LLM)
 
     def _on_tool(self, event: Any) -> None:
@@ -340,9 +341,8 @@ class SessionWatch:
             self._pending = None
             self._manager.error(pending.role, pending.kind)
 
-    def _on_no_transcript(self, event: Any) -> None:
+    def _on_no_transcript(self, _event: Any) -> None:
         # livekit adds up all sounds of the turn: three clicks would pass for speech.
-        del event
         if self._options.deaf_after_s and self._speech_s >= _SPEECH_MIN_S:
             self._deaf(self.turn)
 

@@ -25,11 +25,12 @@ class Manager(Protocol):
 
 @dataclass(slots=True)
 class Reply:
-    """A reply of the agent's, spoken or being made."""
+    """A reply of the agent's, spoken or being made. `heard`: it sounds, or has."""
 
     handle: SpeechHandle
     source: str
     created_mono: float
+    heard: bool = False
 
 
 @dataclass(slots=True)
