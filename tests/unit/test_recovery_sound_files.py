@@ -152,10 +152,11 @@ def test_a_damaged_file_is_thrown_away(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_means_no_sound(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    cache = VoiceCache(tmp_path / "file" / "cache")
-    assert cache.write("abc", b"x", {}) is False
-    assert cache.read("abc", "x") is None
-    assert cache.entries() == []
+    for folder in (tmp_path / "file" / "cache", tmp_path / ("long" * 100)):
+        cache = VoiceCache(folder)
+        assert cache.write("abc", b"x", {}) is False
+        assert cache.read("abc", "x") is None
+        assert cache.entries() == []
 
 
 def test_one_maker_of_sounds_at_a_time_and_none_that_died_is_waited_for(tmp_path: Path) -> None:

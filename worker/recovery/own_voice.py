@@ -78,8 +78,10 @@ class VoiceCache:
     def read(self, name: str, text: str) -> Clip | None:
         """The sound kept under a name."""
         file = self.folder / f"{name}.wav"
-        if not file.exists():
-            return None
+        try:
+            file.stat()
+        except OSError:
+            return None  # not there, or nobody may look
         try:
             clip = load_clip(file, text)
         except AudioFileError:
