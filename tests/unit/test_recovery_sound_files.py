@@ -6,7 +6,9 @@ import os
 import time
 import wave
 from pathlib import Path
+from typing import Any, cast
 
+import av
 import numpy as np
 import pytest
 
@@ -34,6 +36,22 @@ def test_formats_and_rates(tmp_path: Path, suffix: str, sample_rate: int) -> Non
     ]
     assert peak == pytest.approx(440, abs=5)
     assert {frame.num_channels for frame in clip.frames} == {1}
+
+
+@pytest.mark.timeout(30)  # a minute, while each frame counted all before it
+def test_a_long_file_of_short_frames(tmp_path: Path) -> None:
+    file = tmp_path / "sorry.ogg"
+    with av.open(str(file), "w", format="ogg") as output:
+        stream = cast("Any", output).add_stream("libopus", rate=24_000, options={"frame_duration": "2.5"})
+        stream.layout = "mono"
+        frames = av.AudioResampler(format="flt", layout="mono", rate=24_000, frame_size=60)
+        samples = np.frombuffer(tone(59, 24_000), np.int16).reshape(1, -1)
+        whole = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        whole.sample_rate = 24_000
+        for frame in frames.resample(whole):
+            cast("Any", output).mux(stream.encode(frame))
+        cast("Any", output).mux(stream.encode(None))
+    assert load_clip(file).seconds == pytest.approx(59, abs=0.1)
 
 
 async def test_a_clip_plays_from_the_beginning_each_time(tmp_path: Path) -> None:

@@ -142,8 +142,10 @@ def _decode(data: bytes, sample_rate: int) -> Any:
     # Its types know neither which container comes out nor what is in it.
     with cast("Any", av.open(io.BytesIO(data))) as container:
         for frame in container.decode(audio=0):
-            pieces += [made.to_ndarray().reshape(-1) for made in resampler.resample(frame)]
-            if sum(len(piece) for piece in pieces) > limit:
+            made = [each.to_ndarray().reshape(-1) for each in resampler.resample(frame)]
+            pieces += made
+            limit -= sum(len(piece) for piece in made)
+            if limit < 0:
                 break
         pieces += [made.to_ndarray().reshape(-1) for made in resampler.resample(None)]
     return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
