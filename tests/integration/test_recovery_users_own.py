@@ -84,6 +84,39 @@ async def test_a_handler_may_give_up_at_the_first_error(sim: SimulatorServer, ho
         assert call.manager.report().outcome == "gave_up"
 
 
+async def test_a_handler_may_apologise_over_the_limit(sim: SimulatorServer) -> None:
+    """And no goodbye is said to somebody who stays."""
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url), max_retries=0) as call:
+
+        @call.manager.on("llm")
+        async def go_on(event: Any) -> None:
+            event.apologise()
+
+        assert await call.ask("Hello?") in APOLOGIES
+        assert await call.ask("Hello again?") in APOLOGIES
+        assert call.closed == []
+        assert call.manager.report().outcome == "recovered"
+
+
+@pytest.mark.parametrize(("do", "said"), [("nothing", 0), ("final", 1), ("rubbish", 1), (None, 1)])
+async def test_a_handler_may_set_what_is_done_with_a_plain_word(
+    sim: SimulatorServer, do: Any, said: int
+) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url)) as call:
+        asked: list[Any] = []
+
+        @call.manager.on("llm")
+        async def decide(event: Any) -> None:
+            event.do = do
+            asked.append(event)
+
+        await call.ask("Hello?", answers=said)
+        await wait_until(lambda: asked and "recovery" not in names_of_tasks(), "it is decided")
+        assert (len(call.said), call.manager.report().final_messages) == (said, int(do == "final"))
+
+
 async def test_an_apology_in_the_models_context_when_wished(sim: SimulatorServer) -> None:
     sim.set_fault("llm", "groq", "status", status=500)
     async with text_call(groq_llm(sim.url), add_to_chat_ctx=True) as call:

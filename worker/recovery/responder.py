@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from livekit.agents import Agent, AgentSession
@@ -114,21 +114,22 @@ class Responder:
             count=count.count,
             limit=count.limit,
             do=decision.do,
-            text=self._messages.next(self._final_keys if decision.do is Do.FINAL else decision.message_keys),
+            text=self._messages.next(self._keys(decision)),
             language=self._messages.language,
             session=self._session,
         )
         text = event.text
         await self._handlers.run(event)
-        final = event.do is Do.FINAL
-        if event.do is Do.NOTHING or self.ending or self._closing():
+        do = _meant(event.do, decision.do)
+        final = do is Do.FINAL
+        if do is Do.NOTHING or self.ending or self._closing():
             return
         if self._said_enough(decision.role, final=final):
             return  # two errors at once: the other one was said while the handlers were asked
         if not isinstance(event.text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's handler may set anything
             event.text = text
-        if final and decision.do is not Do.FINAL and event.text == text:
-            event.text = self._messages.next(self._final_keys)
+        if do is not decision.do and event.text == text:
+            event.text = self._messages.next(self._keys(replace(decision, do=do)))
         if not event.text.strip():
             if final:
                 await self._give_up(None)
@@ -198,6 +199,9 @@ class Responder:
         how = self._options.on_exhausted
         return "close" if how == "transfer" and self._transfers >= TRANSFERS_MAX else how
 
+    def _keys(self, decision: Decision) -> tuple[str, ...]:
+        return self._final_keys if decision.do is Do.FINAL else decision.message_keys
+
     @property
     def _final_keys(self) -> tuple[str, ...]:
         return self._messages.final_keys(self._how)
@@ -260,3 +264,11 @@ class Responder:
     def _closing(self) -> bool:
         closing: bool = self._session._is_closing()  # pyright: ignore[reportPrivateUsage]  # no public way to ask in 1.8.9
         return closing
+
+
+def _meant(do: object, otherwise: Do) -> Do:
+    """What a handler set `event.do` to, a plain word too; nonsense is no decision."""
+    try:
+        return Do(do)
+    except ValueError:
+        return otherwise
