@@ -65,6 +65,28 @@ async def test_transfer_to_another_agent(sim: SimulatorServer) -> None:
         assert (call.closed, call.manager.report().outcome) == ([], "transferred")
 
 
+class Greeter(Agent):
+    """Greets first, with the model's words."""
+
+    async def on_enter(self) -> None:
+        self.session.generate_reply(instructions="Greet.")
+
+
+async def test_a_colleague_who_fails_at_once_is_apologised_for(sim: SimulatorServer) -> None:
+    def hook(_: Any) -> Agent:
+        return Greeter(instructions="Greeter.", llm=openai_llm(sim.url))
+
+    limits = {"llm.server": 0, "llm.overloaded": 3}
+    sim.set_fault("llm", "groq", "status", status=500)
+    sim.set_fault("llm", "openai", "status", status=503)
+    async with text_call(
+        groq_llm(sim.url), max_retries=limits, on_exhausted="transfer", transfer=hook
+    ) as call:
+        assert await call.ask("Hello?") in shipped("en")["final.transfer"]
+        await wait_until(lambda: APOLOGIES & set(call.said), "an apology")
+        assert call.manager.report().outcome == "transferred"
+
+
 @pytest.mark.parametrize("how", ["raises", "false", "cancelled"])
 async def test_a_transfer_that_fails_closes(sim: SimulatorServer, how: str) -> None:
     def hook(_: Any) -> bool:

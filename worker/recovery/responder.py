@@ -248,6 +248,7 @@ class Responder:
             self._lines.warning("gave_up", "transfer failed", error=type(exc).__name__)
             return False
         self.outcome = "transferred"
+        self._last = None  # what fails from now on is somebody else's, and the caller has not heard of it
         for role in Role:
             self._counters.success(role)
         return True
