@@ -30,7 +30,20 @@ async def test_by_role_kind_both_and_all() -> None:
     assert sorted(seen) == ["error", "llm", "llm.rate_limit", "rate_limit"]
 
 
-@pytest.mark.parametrize("name", ["lmm", "llm.", "", "llm.rate_limit.x", "rate limit"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lmm",
+        "llm.",
+        "",
+        "llm.rate_limit.x",
+        "rate limit",
+        "llm.tts",
+        "rate_limit.llm",
+        "llm.error",
+        "error.llm",
+    ],
+)
 def test_names_that_do_not_exist(name: str) -> None:
     with pytest.raises(ValueError, match="is needed"):
         Handlers().on(name, print)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -71,9 +72,15 @@ def test_success_resets_its_role_only() -> None:
     assert counters.total[Role.LLM] == 2
 
 
-@pytest.mark.parametrize("wrong", [-1, {"llm": -1}, {"lmm": 1}, {"llm.rate": 1}, {"llm": True}])
-def test_limits_that_cannot_be_meant(wrong: int | dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"must be 0 or more|neither a role"):
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        -1, {"llm": -1}, {"lmm": 1}, {"llm.rate": 1}, {"llm": True}, {"llm.tts": 1}, {"rate_limit.llm": 1},
+        {"llm.rate_limit.server": 1}, {"llm": "5"}, {"llm": 2.5}, {"llm": None}, 2.5, {("llm", "rate_limit"): 1},
+    ],
+)  # fmt: skip
+def test_limits_that_cannot_be_meant(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"must be 0 or more|must be a whole number|neither a role"):
         ErrorCounters(wrong)
 
 

@@ -14,7 +14,14 @@ from supervisor.wire.vocabulary import FaultKind, Role
 Limits = int | Mapping[str, int]
 
 DEFAULT_MAX_RETRIES = 3
-_NAMES = frozenset({role.value for role in Role} | {kind.value for kind in FaultKind})
+_ROLES = frozenset(role.value for role in Role)
+_KINDS = frozenset(kind.value for kind in FaultKind)
+
+
+def is_role_or_kind(name: object) -> bool:
+    """Whether it is the name of a role, of a kind of fault, or `role.kind`."""
+    first, *rest = name.split(".", 1) if isinstance(name, str) else ("",)
+    return first in _ROLES and rest[0] in _KINDS if rest else first in _ROLES | _KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,7 @@ class ErrorCounters:
     """max_retries: one number for all, or numbers by role, kind, or `role.kind`, e.g. `{"llm": 5, "rate_limit": 10}`.
 
     A kind with a number of its own counts against that alone; all others count against their role's. Raises
-    ValueError for a negative number or a name that is neither role nor kind.
+    ValueError for anything but whole numbers from 0 up, and for a name that is neither role nor kind.
     """
 
     def __init__(self, max_retries: Limits = DEFAULT_MAX_RETRIES) -> None:
@@ -52,9 +59,10 @@ class ErrorCounters:
         if isinstance(max_retries, int):
             self._default, self._limits = _checked("max_retries", max_retries), {}
             return
+        if not isinstance(max_retries, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user may hand in anything
+            raise ValueError("max_retries: must be a whole number, or such numbers by role and kind")  # noqa: TRY004  # one exception for all wrong limits
         for name in max_retries:
-            wrong = [part for part in name.split(".") if part not in _NAMES]
-            if wrong:
+            if not is_role_or_kind(name):
                 raise ValueError(f"max_retries: {name!r} is neither a role nor a kind of fault")
         self._limits = {name: _checked(name, number) for name, number in max_retries.items()}
 
@@ -101,6 +109,7 @@ class ErrorCounters:
 
 
 def _checked(name: str, number: int) -> int:
-    if isinstance(number, bool) or number < 0:
-        raise ValueError(f"{name}: must be 0 or more")
+    whole = isinstance(number, int) and not isinstance(number, bool)  # pyright: ignore[reportUnnecessaryIsInstance]  # a user may hand in anything
+    if not whole or number < 0:
+        raise ValueError(f"{name}: must be 0 or more, a whole number")
     return number

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar, cast
 import structlog
 
 from supervisor.wire.vocabulary import FaultKind, Role
+from worker.recovery.counters import is_role_or_kind
 from worker.recovery.decisions import Do
 
 log = structlog.get_logger("worker.recovery")
@@ -27,7 +28,6 @@ log = structlog.get_logger("worker.recovery")
 PATIENCE_S: Final = 0.25
 LIFETIME_S: Final = 30.0
 ALL: Final = "error"
-_NAMES: Final = frozenset({ALL, *(role.value for role in Role), *(kind.value for kind in FaultKind)})
 
 Handler = Callable[["RecoveryEvent"], object]
 H = TypeVar("H", bound=Callable[..., Any])
@@ -88,8 +88,7 @@ class Handlers:
     def on(self, name: str | Role | FaultKind, handler: Handler | None = None) -> Any:
         """Register a handler, or give the decorator that does. Raises ValueError for an unknown name."""
         key = name.value if isinstance(name, Role | FaultKind) else str(name)
-        wrong = [part for part in key.split(".") if part not in _NAMES]
-        if wrong or key.count(".") > 1:
+        if key != ALL and not is_role_or_kind(key):
             raise ValueError(f"on({key!r}): a role, a kind of fault, role.kind, or {ALL!r} is needed")
         if handler is None:
 
