@@ -20,6 +20,7 @@ from tests.support.sessions import AudioCall, audio_call
 from tests.support.waiting import wait_until
 from worker.recovery import setup_error_handling
 from worker.recovery.audio import write_file
+from worker.recovery.own_voice import OwnVoice, VoiceCache
 from worker.recovery.phrases import shipped
 from worker.recovery.sounds import recording
 from worker.simulator import Options, SimulatorServer, answer_for
@@ -90,6 +91,30 @@ async def test_tts_dead_the_apology_comes_in_the_own_voice_and_the_next_call_has
         turn = await call.turn()
         assert turn.heard in words(*shipped("en")["tts"]), "the voice never worked in this call"
     assert len(sim.requests(role="tts", kind="bytes")) == made
+
+
+async def test_a_sound_that_had_to_wait_for_another_call_waits_for_a_quiet_moment_too(
+    sim: SimulatorServer, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    other, own = VoiceCache(tmp_path), OwnVoice(VoiceCache(tmp_path))
+    assert other.lock()
+    quiet, asked = asyncio.Event(), list[bool]()
+    quiet.set()
+
+    async def calm() -> bool:
+        asked.append(quiet.is_set())
+        await quiet.wait()
+        return True
+
+    voice = cartesia_tts(sim.url, session=http)
+    making = asyncio.create_task(own.prepare(voice, ["Sorry."], "en", calm))
+    await wait_until(lambda: asked, "it may begin, but for the other call")
+    quiet.clear()
+    other.unlock()
+    await wait_until(lambda: False in asked, "it asks again")
+    assert sim.requests(role="tts") == []
+    quiet.set()
+    assert await making
 
 
 def tone(file: Path, seconds: float) -> Path:

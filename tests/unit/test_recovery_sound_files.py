@@ -168,6 +168,15 @@ def test_a_damaged_file_is_thrown_away(tmp_path: Path) -> None:
     assert not (tmp_path / "abc.wav").exists()
 
 
+def test_a_damaged_note_beside_a_sound_is_left_out_of_the_list(tmp_path: Path) -> None:
+    for number, note in enumerate(("[1]", "7", '"words"', "{", "")):
+        (tmp_path / f"{number}.wav").write_bytes(b"sound")
+        (tmp_path / f"{number}.json").write_text(note)
+    entries = VoiceCache(tmp_path).entries()
+    assert sorted(entry["name"] for entry in entries) == ["0", "1", "2", "3", "4"]
+    assert all(set(entry) == {"name", "bytes", "path"} for entry in entries)
+
+
 def test_a_folder_that_cannot_be_made_means_no_sound(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file" / "cache", tmp_path / ("long" * 100)):

@@ -134,9 +134,10 @@ class VoiceCache:
         found: list[dict[str, Any]] = []
         for file in self._files():
             about: dict[str, Any] = {}
-            with contextlib.suppress(OSError, ValueError):
-                about = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-            found.append({"name": file.stem, "bytes": file.stat().st_size, "path": str(file)} | about)
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                about = dict(json.loads(file.with_suffix(".json").read_text(encoding="utf-8")))
+            with contextlib.suppress(OSError):  # another process may have thrown it away just now
+                found.append({"name": file.stem, "bytes": file.stat().st_size, "path": str(file)} | about)
         return found
 
     def _files(self) -> list[Path]:
@@ -188,9 +189,11 @@ class OwnVoice:
         key = self._key = voice_key(plugin, language)
         missing = [text for text in dict.fromkeys(texts) if not await self._read(text, key)]
         for text in missing:
-            if not await calm():
-                return False
-            while not await asyncio.to_thread(self.cache.lock):  # noqa: ASYNC110  # the lock is other processes' too
+            while True:
+                if not await calm():
+                    return False
+                if await asyncio.to_thread(self.cache.lock):
+                    break
                 await asyncio.sleep(LOCK_LOOK_S)  # another call is at it, perhaps with these very words
             try:
                 if not await self._read(text, key) and not await self._make(plugin, text, key):
