@@ -334,6 +334,8 @@ async def test_set_up_again_after_the_manager_was_closed(sim: SimulatorServer) -
     sim.set_fault("llm", "groq", "status", status=500)
     async with text_call(groq_llm(sim.url)) as call:
         await call.manager.aclose()
+        with pytest.raises(ValueError, match="make one for each"):
+            call.manager.attach(call.session)
         again = setup_error_handling(call.session, own_voice=False)
         assert again is not call.manager
         assert await call.ask("Hello?") in APOLOGIES

@@ -167,8 +167,8 @@ class ErrorRecoveryManager:
         link: Link | None = None,
         settings: WorkerSettings | None = None,
     ) -> ErrorRecoveryManager:
-        """Take care of a session, started or not. A manager has one session: another one is a ValueError."""
-        if self.session is not None and self.session is not session:
+        """Take care of a session, started or not. A manager has one session, once: another one is a ValueError."""
+        if self.session is not None and (self.session is not session or self.over):
             raise ValueError("this manager has a session already; make one for each")
         if link is not None:
             self.link.attach(link)
