@@ -65,6 +65,22 @@ async def test_transfer_to_another_agent(sim: SimulatorServer) -> None:
         assert (call.closed, call.manager.report().outcome) == ([], "transferred")
 
 
+async def test_a_caller_who_is_put_through_leaves_before_the_hook_has_ended(sim: SimulatorServer) -> None:
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def hook(_: Any) -> None:
+        asked.set()
+        await never.wait()
+
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url), max_retries=0, on_exhausted="transfer", transfer=hook) as call:
+        await call.ask("Hello?")
+        await wait_until(asked.is_set, "the hook is at work")
+        await call.session.aclose()
+        await wait_until(lambda: call.closed, "livekit closes the session")
+        assert call.manager.report().outcome == "transferred"
+
+
 class Greeter(Agent):
     """Greets first, with the model's words."""
 

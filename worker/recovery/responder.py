@@ -221,9 +221,12 @@ class Responder:
         while (late := self._speaker.speaking) is not None and late is not handle:
             handle = late  # words still being said, or the recording that took their place
             await self._speaker.wait(handle, FINAL_PLAYOUT_S)
-        if how == "transfer" and await self._transfer():
-            self.ending = False
-            return
+        if how == "transfer":
+            self.outcome = "transferred"  # who is put through leaves, maybe before the hook has ended
+            if await self._transfer():
+                self.ending = False
+                return
+            self.outcome = "gave_up"
         if not self._closing():
             self._session.shutdown(drain=True)
 
@@ -247,7 +250,6 @@ class Responder:
                 raise
             self._lines.warning("gave_up", "transfer failed", error=type(exc).__name__)
             return False
-        self.outcome = "transferred"
         self._last = None  # what fails from now on is somebody else's, and the caller has not heard of it
         for role in Role:
             self._counters.success(role)
