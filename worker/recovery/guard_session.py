@@ -101,7 +101,7 @@ class SessionGuard:
         self._made: dict[int, tuple[Any, AnyGuard]] = {}
         self._restore: list[tuple[Any, str, Any, Any]] = []
         self._adopted: list[tuple[AnyGuard, Link]] = []
-        self._refused: set[int] = set()
+        self._refused: dict[int, Any] = {}  # held, so that no other component gets its number
         self._stt_timer: asyncio.TimerHandle | None = None
         self._installed = False
         self.voice_changed: Callable[[], None] = lambda: None
@@ -237,7 +237,7 @@ class SessionGuard:
         try:
             guard = self._make(role, component)
         except ValueError as exc:
-            self._refused.add(id(component))
+            self._refused[id(component)] = component
             log.warning(
                 "service is not guarded",
                 action="recovery.not_guarded",
