@@ -17,8 +17,8 @@ log = structlog.stdlib.get_logger("worker.guard")
 
 _HANGOVER_S: Final = 0.8
 """Quiet sound still fed after the last loud frame, so that the VAD sees the speech end."""
-
-
+_MARGIN_S: Final = 0.3
+"""That much more than the silence after which a VAD says so."""
 MIN_SILENCE_S: Final = 0.5
 """Whisper does better with whole sentences than with what is between two commas."""
 
@@ -28,6 +28,7 @@ class SpeechCheck:
 
     def __init__(self, detector: vad.VAD | None) -> None:
         self._stream = detector.stream() if detector is not None else None
+        self._hangover_s = max(_HANGOVER_S, _min_silence_s(self._stream) + _MARGIN_S)
         self._left_s = 0.0
         self._speaking = False
         self._last_mono = 0.0
@@ -39,7 +40,7 @@ class SpeechCheck:
         """The next frame."""
         if self._stream is None:
             return
-        self._left_s = _HANGOVER_S if loud else self._left_s - seconds
+        self._left_s = self._hangover_s if loud else self._left_s - seconds
         if self._left_s > 0:
             try:
                 self._stream.push_frame(frame)
@@ -100,3 +101,9 @@ class Segments(vad.VAD):
                 min_silence_duration=silence_s, prefix_padding_duration=min(padding_s, silence_s - 0.1)
             )
         return stream
+
+
+def _min_silence_s(stream: vad.VADStream | None) -> float:
+    """The silence after which a VAD takes speech for ended; 0.0: not known."""
+    silence_s = getattr(getattr(stream, "_opts", None), "min_silence_duration", None)
+    return float(silence_s) if isinstance(silence_s, int | float) else 0.0
