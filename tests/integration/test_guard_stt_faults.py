@@ -12,7 +12,7 @@ from livekit.agents import APIError, stt
 from livekit.plugins import cartesia, groq
 
 from tests.support.noted_link import NotedLink
-from tests.support.speaking import RATE, Caller, Kind, detector, frame_of, spoken
+from tests.support.speaking import RATE, SPEECH, Caller, Kind, detector, frame_of, spoken
 from tests.support.waiting import wait_until
 from worker.guard.stt import GuardedSTT
 from worker.simulator.server import SimulatorServer
@@ -124,6 +124,25 @@ async def test_dying_after_some_words_loses_none(rig: Rig, caller: Caller, fault
     if fault == "cut":
         caller.say(SECOND)
         await caller.understood(f"{FIRST} {SECOND}")
+
+
+async def test_a_long_story_without_a_pause_loses_no_word(rig: Rig) -> None:
+    story = [sentence.text for sentence in sentences()] * 2
+    async with rig.stt.stream() as stream:
+        stream.push_frame(frame_of(SPEECH[story[0]]))
+        async for event in stream:
+            if event.type is Kind.INTERIM_TRANSCRIPT:
+                break
+        for line in story[1:]:  # quicker than anybody speaks: what matters is how much it is
+            stream.push_frame(frame_of(SPEECH[line]))
+        async for event in stream:
+            if len(text(event).split()) >= len(" ".join(story).split()) - 1:
+                break
+        rig.sim.set_fault("stt", "cartesia", "cut")
+        caller = Caller(stream)
+        await caller.understood(" ".join(story))
+        await caller.aclose()
+    assert rig.link.ends() == [(CARTESIA, "cut"), (GROQ, "ok")]
 
 
 async def test_a_recogniser_that_used_to_answer_soon_is_not_waited_for_long(rig: Rig, caller: Caller) -> None:

@@ -188,6 +188,19 @@ def test_the_tape_is_bounded(pattern: str) -> None:
     assert tape.speech_s == pytest.approx(sum(item.seconds for item in tape.replay() if item.loud), abs=0.001)
 
 
+def test_a_long_story_that_words_were_found_in_is_kept_until_it_is_answered() -> None:
+    tape = Tape()
+    tape.worded = True
+    for number in range(2000):
+        tape.push("x", 0.1, loud=True, now_mono=number / 10)
+        if number == 500:
+            assert tape.held_s == pytest.approx(50.1)
+    assert tape.held_s <= 120.05
+    tape.answered(150.0)
+    tape.push("x", 0.1, loud=True, now_mono=200.0)
+    assert tape.held_s <= 30.05
+
+
 def test_the_meter_hears_speech_over_noise_and_learns_the_noise() -> None:
     chance = np.random.default_rng(7)
     meter = Meter()

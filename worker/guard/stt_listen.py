@@ -284,6 +284,7 @@ class Listening:
             self._empty(now, event)
         else:
             self._said.words = self._said.words or bool(text_of(event))
+            self.tape.worded = self.tape.worded or self._said.words
             self._give(now, event)  # interim and preflight transcripts, usage
 
     def _understood(self, now: Ear, event: stt.SpeechEvent) -> None:

@@ -1,6 +1,7 @@
 """What the caller said and no recogniser has answered for yet. Pure: time comes in as an argument.
 
-Positions are seconds of audio since the stream began. A tape holds at most `max_s` seconds: the oldest sound goes.
+Positions are seconds of audio since the stream began. A tape holds at most `MAX_S` seconds, of an utterance that words
+were found in `WORDED_MAX_S`: the oldest sound goes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy.typing as npt
 Pcm = npt.NDArray[np.int16]
 
 MAX_S: Final = 30.0
+WORDED_MAX_S: Final = 120.0
+"""Somebody may tell a long story without a pause: 6 MB at 24 kHz."""
 PRE_ROLL_S: Final = 0.3
 """Kept before the first loud frame: consonants begin quietly."""
 MIN_GAP_S: Final = 0.25
@@ -59,10 +62,11 @@ class Item(NamedTuple):
 class Tape:
     """Sound since the last final transcript."""
 
-    def __init__(self, max_s: float = MAX_S) -> None:
+    def __init__(self) -> None:
         self._items: deque[Item] = deque()
-        self._max_s = max_s
         self._held_s = 0.0
+        self.worded = False
+        """A recogniser found words in it, but has not finished with it."""
         self.end_s = 0.0
         self.speech_s = 0.0
         """Loud seconds on the tape."""
@@ -87,7 +91,8 @@ class Tape:
         if loud:
             self.speech_s += seconds
             self.last_loud_mono = now_mono
-        while self._held_s > self._max_s and len(self._items) > 1:
+        max_s = WORDED_MAX_S if self.worded else MAX_S
+        while self._held_s > max_s and len(self._items) > 1:
             self.dropped_s += self._drop().seconds
 
     def flush(self, now_mono: float) -> None:
@@ -107,12 +112,14 @@ class Tape:
         Without it: everything before the pause that goes on now, or, when the caller speaks again already, before
         the last pause.
         """
+        self.worded = False
         cut = end_s if end_s is not None else self._pause()
         while self._items and self._items[0].at_s + self._items[0].seconds <= cut + 0.001:
             self._drop()
 
     def forget(self) -> None:
         """Nothing on it matters."""
+        self.worded = False
         while self._items:
             self._drop()
 
