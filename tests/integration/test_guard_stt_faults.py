@@ -260,6 +260,20 @@ async def test_nobody_is_blamed_for_silence_and_coughs(rig: Rig, caller: Caller)
     assert "fault" not in {attempt.end for attempt in rig.link.attempts}
 
 
+async def test_a_noise_taken_for_speech_by_one_that_then_dies_ends_for_the_session(
+    rig: Rig, caller: Caller
+) -> None:
+    """Else a session that trusts the recogniser holds its caller for speaking until the next words."""
+    caller.make(np.random.default_rng(1).normal(0, 3000, int(RATE * 0.4)).astype(np.int16))
+    await wait_until(lambda: caller.count(Kind.START_OF_SPEECH) == 1, "the noise is taken for speech")
+    rig.sim.set_fault("stt", "cartesia", "cut")
+    await wait_until(lambda: caller.count(Kind.END_OF_SPEECH) == 1, "the end of it")
+    caller.say(FIRST)
+    await caller.understood(FIRST)
+    await wait_until(lambda: caller.count(Kind.END_OF_SPEECH) == 2, "the end of the words")
+    assert caller.count(Kind.START_OF_SPEECH) == 2
+
+
 async def test_input_that_ends_is_answered_to_its_end(rig: Rig) -> None:
     async with rig.stt.stream() as stream:
         stream.push_frame(spoken(FIRST))

@@ -38,7 +38,11 @@ class Caller:
 
     def say(self, text: str) -> None:
         """Say one of the recorded sentences."""
-        self._rest = np.concatenate([self._rest, SPEECH[text]])
+        self.make(SPEECH[text])
+
+    def make(self, pcm: np.ndarray[Any, np.dtype[np.int16]]) -> None:
+        """Make any sound."""
+        self._rest = np.concatenate([self._rest, pcm])
 
     @property
     def said_all(self) -> bool:

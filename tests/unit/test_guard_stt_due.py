@@ -36,6 +36,8 @@ def picture(**fields: object) -> Picture:
         ({"style": Style.FINAL}, Act.NOTHING),
         ({"style": Style.FINAL, "last_loud_mono": 99.4}, Act.BEGIN),
         ({"style": Style.REQUEST}, Act.NOTHING),
+        ({"style": Style.REQUEST, "last_loud_mono": 98.0}, Act.NOTHING),
+        ({"style": Style.REQUEST, "sure": False, "last_loud_mono": 98.0}, Act.FORGET),
         ({"asked": True}, Act.NOTHING),
         ({"asked": True, "late_mono": 99.9}, Act.LATE),
         ({"asked": True, "late_mono": 99.9, "speech_s": 0.3}, Act.NOTHING),

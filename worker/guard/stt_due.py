@@ -112,12 +112,18 @@ class Picture:
 def due(p: Picture) -> Due:
     """What the recogniser owes now."""
     if p.style is Style.REQUEST:
-        return _first(p) if p.asked and not p.answered else Due(Act.NOTHING)
+        return _request(p)
     if not p.asked:
         return _not_begun(p)
     if p.answered:
         return _after_answer(p)
     return _noise(p) if p.speech_s < SURE_SPEECH_S else _first(p)
+
+
+def _request(p: Picture) -> Due:
+    if p.asked:
+        return Due(Act.NOTHING) if p.answered else _first(p)
+    return Due(Act.NOTHING) if p.sure else _noise(p)  # what its VAD takes for speech it is asked about
 
 
 def _not_begun(p: Picture) -> Due:

@@ -387,8 +387,9 @@ class Listening:
             self._attempt.abandoned()
             self._attempt = None
         self._turn = None
-        if self._said.ended:
-            self._said.complete()  # else the next start of speech would be withheld
+        if self._said.end():  # whoever took it for speech may be gone, or hang
+            self.room.emit_event(stt.SpeechEvent(Kind.END_OF_SPEECH), None)
+        self._said.complete()  # else the next start of speech would be withheld
         self.tape.forget()
 
     def _complain(self, clock: float) -> None:

@@ -13,7 +13,7 @@ from worker.guard.attempt import Attempt
 from worker.guard.faults import Fault
 from worker.guard.names import Child
 from worker.guard.routing import Guard
-from worker.guard.stt_due import Pace, Picture
+from worker.guard.stt_due import Pace, Picture, Style
 from worker.guard.stt_ear import AnySTT, EarStream
 from worker.guard.stt_tape import Tape
 
@@ -151,7 +151,7 @@ class Ear:
             style=self.stream.style,
             speech_s=tape.speech_s,
             last_loud_mono=tape.last_loud_mono,
-            sure=sure,
+            sure=sure or (self.stream.style is Style.REQUEST and tape.worded),
             asked=attempt is not None,
             answered=attempt is not None and attempt.heard,
             words=said.words,
