@@ -282,6 +282,20 @@ async def test_input_that_ends_is_answered_to_its_end(rig: Rig) -> None:
     assert " ".join(text(e) for e in events if e.type is Kind.FINAL_TRANSCRIPT) == FIRST
 
 
+@pytest.mark.parametrize("fault", ["cut", "hang"])
+async def test_input_that_ends_on_the_last_word_is_answered_by_one_that_does_not_stream(
+    rig: Rig, fault: str
+) -> None:
+    rig.impatient()
+    async with rig.stt.stream() as stream:
+        rig.sim.set_fault("stt", "cartesia", fault)
+        stream.push_frame(frame_of(SPEECH[FIRST]))
+        stream.end_input()
+        events = [event async for event in stream]
+    assert " ".join(text(e) for e in events if e.type is Kind.FINAL_TRANSCRIPT) == FIRST
+    assert rig.link.ends()[-1] == (GROQ, "ok")
+
+
 async def test_input_that_ends_with_everybody_dead_raises(rig: Rig) -> None:
     rig.sim.set_fault("stt", "cartesia", "status", status=503)
     rig.sim.set_fault("stt", "groq", "status", status=503)

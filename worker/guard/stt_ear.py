@@ -120,6 +120,8 @@ class EarStream:
         self._true_ends = 0
         self._tapped = False
         self._withheld: list[stt.SpeechEvent] = []
+        self._segments: Segments | None = None
+        self._last: rtc.AudioFrame | None = None
         streamer: AnySTT = plugin
         if self.style is Style.REQUEST:
             own: vad.VAD | None = getattr(plugin, "_vad", None)
@@ -127,7 +129,8 @@ class EarStream:
             if found is None:
                 raise ValueError(f"{plugin.label} does not stream; give GuardedSTT a vad")
             watched = _Watched(cast("AnySTT", unwrap(plugin)), self._tell)
-            streamer = stt.StreamAdapter(stt=watched, vad=Segments(found))
+            self._segments = Segments(found)
+            streamer = stt.StreamAdapter(stt=watched, vad=self._segments)
         self._stream: stt.RecognizeStream | None = None
         self._pump_task: asyncio.Task[None] | None = None
         try:
@@ -149,6 +152,7 @@ class EarStream:
         """More sound; nothing happens once the stream is over."""
         stream = self._stream
         if stream is not None and not self.done and not self._ending:
+            self._last = frame
             self._quietly(lambda: stream.push_frame(frame))
 
     def flush(self) -> None:
@@ -159,6 +163,9 @@ class EarStream:
     def end(self) -> None:
         """No more sound comes."""
         if self._stream is not None and not self.done and not self._ending:
+            if self._segments is not None and self._last is not None:
+                # A VAD whose input ends in the middle of speech gives nothing of it.
+                self.push(_silence_like(self._last, self._segments.silence_s))
             self._ending = True
             # Cartesia's plugin does nothing at all when its input is closed before its task has begun.
             asyncio.get_running_loop().call_soon(self._quietly, self._stream.end_input)
@@ -247,6 +254,11 @@ class EarStream:
             phase=self._phase(),
         )
         self._wake()
+
+
+def _silence_like(frame: rtc.AudioFrame, seconds: float) -> rtc.AudioFrame:
+    count = int(seconds * frame.sample_rate)
+    return rtc.AudioFrame.create(frame.sample_rate, frame.num_channels, count)
 
 
 async def recognize_once(

@@ -18,7 +18,7 @@ log = structlog.stdlib.get_logger("worker.guard")
 _HANGOVER_S: Final = 0.8
 """Quiet sound still fed after the last loud frame, so that the VAD sees the speech end."""
 _MARGIN_S: Final = 0.3
-"""That much more than the silence after which a VAD says so."""
+"""That much more than the silence after which a VAD says that speech has ended."""
 MIN_SILENCE_S: Final = 0.5
 """Whisper does better with whole sentences than with what is between two commas."""
 
@@ -90,6 +90,11 @@ class Segments(vad.VAD):
     def provider(self) -> str:
         return self._inner.provider
 
+    @property
+    def silence_s(self) -> float:
+        """Silence after which it has ended a segment for sure."""
+        return max(_min_silence_s(self._inner), MIN_SILENCE_S) + _MARGIN_S
+
     def stream(self) -> vad.VADStream:
         stream = self._inner.stream()
         options = getattr(stream, "_opts", None)
@@ -103,7 +108,7 @@ class Segments(vad.VAD):
         return stream
 
 
-def _min_silence_s(stream: vad.VADStream | None) -> float:
+def _min_silence_s(detector: vad.VAD | vad.VADStream | None) -> float:
     """The silence after which a VAD takes speech for ended; 0.0: not known."""
-    silence_s = getattr(getattr(stream, "_opts", None), "min_silence_duration", None)
+    silence_s = getattr(getattr(detector, "_opts", None), "min_silence_duration", None)
     return float(silence_s) if isinstance(silence_s, int | float) else 0.0
