@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -294,6 +295,17 @@ async def test_input_that_ends_on_the_last_word_is_answered_by_one_that_does_not
         events = [event async for event in stream]
     assert " ".join(text(e) for e in events if e.type is Kind.FINAL_TRANSCRIPT) == FIRST
     assert rig.link.ends()[-1] == (GROQ, "ok")
+
+
+async def test_input_that_ends_in_silence_ends_the_stream_whoever_hangs(rig: Rig) -> None:
+    rig.sim.set_fault("stt", "cartesia", "hang")
+    async with rig.stt.stream() as stream:
+        stream.push_frame(frame_of(np.zeros(RATE, np.int16)))
+        stream.end_input()
+        async with asyncio.timeout(30):
+            events = [event async for event in stream]
+    assert [e for e in events if text(e)] == []
+    assert {attempt.end for attempt in rig.link.attempts} <= {"ok", "abandoned"}
 
 
 async def test_input_that_ends_with_everybody_dead_raises(rig: Rig) -> None:

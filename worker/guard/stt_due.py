@@ -10,6 +10,7 @@ Rules of this module:
    longest wait for a final transcript; at least what every service keeps, at most the stall deadline. Likewise one
    that has answered in this call is left, without blame, when it takes twice its longest time to a first event;
    one that answers a request, and has not yet, after `REQUEST_S`, when there is somebody else to ask.
+5. When the sound has ended, one that owes nothing is waited for no longer than `END_S`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ FINAL_S: Final = 1.5
 """From the last sound to the final transcript: services need 0.1 to 0.8 s, and more for what seems unfinished."""
 WORDLESS_S: Final = 1.8
 """From a start of speech to the first words."""
+END_S: Final = 3.0
+"""From the end of all sound to the end of the stream."""
 QUIET_S: Final = 1.0
 """Silence after which sound too short for an answer is forgotten."""
 
@@ -54,6 +57,7 @@ class Act(StrEnum):
     LATE = "late"
     STALLED = "stalled"
     LEAVE = "leave"
+    OVER = "over"
 
 
 class Due(NamedTuple):
@@ -91,6 +95,7 @@ class Picture:
     speech_s: loud sound nobody answered for. sure: a VAD (if there is one) takes it for speech. asked: an attempt
     is going on; answered: it has given some output; words: with words in it. begun_mono: since when it is waited
     for; late_mono: its first output is due; others: there is a recogniser that this utterance was not tried with.
+    ended_mono: no more sound comes since then.
     """
 
     now_mono: float
@@ -105,12 +110,21 @@ class Picture:
     begun_mono: float = 0.0
     late_mono: float = 0.0
     stall_s: float = 3.0
+    ended_mono: float = 0.0
     others: bool = False
     pace: Pace = field(default_factory=Pace)
 
 
 def due(p: Picture) -> Due:
     """What the recogniser owes now."""
+    found = _owed(p)
+    if found != Due(Act.NOTHING) or not p.ended_mono or p.style is Style.REQUEST:
+        return found
+    left_s = max(p.ended_mono, p.last_event_mono) + END_S - p.now_mono
+    return Due(Act.NOTHING, left_s) if left_s > 0 else Due(Act.OVER)
+
+
+def _owed(p: Picture) -> Due:
     if p.style is Style.REQUEST:
         return _request(p)
     if not p.asked:

@@ -52,7 +52,7 @@ class Listening:
     _now: Ear | None = None
     _turn: Turn[AnySTT] | None = None
     _attempt: Attempt[AnySTT] | None = None
-    _ended: bool = False
+    _ended_mono: float = 0.0
     _heard_mono: float = 0.0
     _opinion_mono: float = float("-inf")
     _poked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,7 +80,7 @@ class Listening:
 
     def end(self) -> None:
         """No more sound comes."""
-        self._ended = True
+        self._ended_mono = self._clock()
         if self._now is not None:
             self._now.stream.end()
         self.poke()
@@ -117,17 +117,14 @@ class Listening:
                 if self._now is None:
                     self._open()
                 self._read()
-                wait_s = self._deadlines()
-                await self._wait(wait_s)
+                await self._wait(self._deadlines())
         finally:
             stop()
-            if self._attempt is not None:
-                self._attempt.abandoned()
-            self._leave()
+            self._move_on()
             guard.keep(self._check.aclose())
 
     def _over(self) -> bool:
-        return self._ended and self._now is not None and self._now.over
+        return self._ended_mono > 0.0 and self._now is not None and self._now.over
 
     async def _wait(self, timeout_s: float | None) -> None:
         now = self._now
@@ -177,7 +174,7 @@ class Listening:
                 stream.flush()
             else:
                 stream.push(item.frame)
-        if self._ended:
+        if self._ended_mono:
             stream.end()
 
     def _leave(self) -> None:
@@ -224,7 +221,7 @@ class Listening:
 
     def _give_up(self, fault: Fault | None) -> None:
         """Nobody is left for now: wait, then begin anew with what is kept."""
-        if self._ended:
+        if self._ended_mono:
             raise self.room.error_for(fault or self._outage.fault)
         self._turn = None
         self._plan = Plan(None, self._clock() + self._outage.pause_s(random.random()))
@@ -237,7 +234,7 @@ class Listening:
             return
         if now.stream.fault is not None:
             self._hung_up(now.stream.fault)
-        elif now.stream.done and not self._ended:
+        elif now.stream.done and not self._ended_mono:
             self._hung_up(Fault(FaultKind.CUT, message="the stream ended by itself", phase=self._phase()))
         elif now.stream.done and now.stream.style is not Style.REQUEST and self._unanswered(WORDY_SPEECH_S):
             self._fail(Fault(FaultKind.EMPTY, message="no words in what was loud", phase=Phase.FIRST_OUTPUT))
@@ -338,7 +335,8 @@ class Listening:
         return self._act(now)
 
     def _act(self, now: Ear) -> float | None:
-        found = due(now.picture(self._attempt, self.tape, self._said, self._clock(), sure=self._sure()))
+        state, clock = (self._attempt, self.tape, self._said), self._clock()
+        found = due(now.picture(*state, clock, sure=self._sure(), ended_mono=self._ended_mono))
         match found.act:
             case Act.NOTHING:
                 return found.wait_s
@@ -352,6 +350,8 @@ class Listening:
                 self._fail(STALLED if self._said.words else SILENT)
             case Act.LEAVE:
                 self._next(now)
+            case Act.OVER:
+                now.stream.done = True
         return 0.0
 
     def _next(self, now: Ear) -> None:
@@ -368,7 +368,7 @@ class Listening:
                 self._move_on()
                 return True
             return False
-        if attempt is not None or self._ended or self._unanswered(BEGIN_SPEECH_S):
+        if attempt is not None or self._ended_mono or self._unanswered(BEGIN_SPEECH_S):
             return False
         route = self.room.guard.route()
         if route and route[0] is not now.child:

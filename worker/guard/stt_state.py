@@ -143,7 +143,14 @@ class Ear:
             self.pace.firsts.append(attempt.waited_ms / 1000)
 
     def picture(
-        self, attempt: Attempt[AnySTT] | None, tape: Tape, said: Utterance, now_mono: float, *, sure: bool
+        self,
+        attempt: Attempt[AnySTT] | None,
+        tape: Tape,
+        said: Utterance,
+        now_mono: float,
+        *,
+        sure: bool,
+        ended_mono: float,
     ) -> Picture:
         """For `due`."""
         return Picture(
@@ -159,6 +166,7 @@ class Ear:
             begun_mono=attempt.started_mono if attempt is not None else 0.0,
             late_mono=attempt.deadline_mono if attempt is not None else 0.0,
             stall_s=attempt.stall_s if attempt is not None else 0.0,
+            ended_mono=ended_mono,
             others=attempt is not None and attempt.turn.untried() is not None,
             pace=self.pace,
         )
