@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
@@ -80,7 +81,9 @@ async def _demo(plan: DemoPlan, as_json: bool) -> dict[str, Any]:
 
 
 def drill(
-    scenario: Annotated[str, typer.Option(help=", ".join(SCENARIOS))] = "status-503",
+    scenario: Annotated[
+        str, typer.Option(help=f"without --audio: {', '.join(SCENARIOS)}", show_default="status-503")
+    ] = "",
     sessions: Annotated[
         int | None,
         typer.Option(min=4, max=400, help="text sessions (40), or with --audio calls in a wave (16)"),
@@ -108,7 +111,13 @@ def drill(
     """
     _choices("--variant", variant, VARIANTS)
     variants = tuple(variant or VARIANTS)
+    if outage and parse_duration(outage) < 1:
+        raise typer.BadParameter("must be at least 1s", param_hint="--outage")
     if audio:
+        if scenario:
+            raise typer.BadParameter(
+                "is of the text drill; --audio takes --role and --fault", param_hint="--scenario"
+            )
         _choices("--role", role, ROLES)
         _choices("--fault", fault, FAULTS)
         chosen = cases(tuple(role or ROLES), tuple(fault or FAULTS))
@@ -119,6 +128,15 @@ def drill(
         plan = AudioPlan(chosen, variants, sessions or 16, rounds, outage_s=parse_duration(outage or "20s"))
         _audio(plan, report, as_json)
         return
+    for option, given in {
+        "--role": role,
+        "--fault": fault,
+        "--rounds": rounds > 1,
+        "--report": report,
+    }.items():
+        if given:
+            raise typer.BadParameter("needs --audio", param_hint=option)
+    scenario = scenario or "status-503"
     _choices("--scenario", [scenario], SCENARIOS)
     text_plan = DrillPlan(scenario, sessions or 40, variants, outage_s=parse_duration(outage or "30s"))
     result = _run(run_drill(text_plan, _say))
@@ -139,16 +157,33 @@ def _choices(option: str, given: Iterable[str] | None, known: Iterable[str]) -> 
 
 
 def _audio(plan: AudioPlan, report: Path | None, as_json: bool) -> None:
-    if report is not None and not report.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {report.parent}", param_hint="--report")
-    result = _run(run_audio_drill(plan, _say))
     if report is not None:
-        report.write_text(render_report(result.rows, result.healthy, result.timelines))
-        _say(f"report: {report}")
+        _writable(report)
+    result = _run(run_audio_drill(plan, _say))
     if as_json:
         typer.echo(json.dumps({"healthy": result.healthy, "cases": result.rows}))
     else:
         console().print(audio_table(result.rows))
+    if report is not None:
+        try:
+            report.write_text(render_report(result.rows, result.healthy, result.timelines), encoding="utf-8")
+        except OSError as exc:
+            _fail(f"{report} cannot be written ({exc.strerror})")
+        _say(f"report: {report}")
+
+
+def _writable(report: Path) -> None:
+    """A drill takes long: where its report cannot be written is said before it."""
+    if not report.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {report.parent}", param_hint="--report")
+    if report.is_dir():
+        raise typer.BadParameter(
+            f"{report} is a folder; name a file, e.g. {report / 'drill.html'}", param_hint="--report"
+        )
+    if not os.access(report if report.exists() else report.parent, os.W_OK):
+        raise typer.BadParameter(
+            f"{report} cannot be written; look at its permissions", param_hint="--report"
+        )
 
 
 def audio_table(rows: Sequence[Mapping[str, Any]]) -> Table:
