@@ -54,6 +54,14 @@ def test_messages_of_a_language(tmp_path: Path) -> None:
     assert (code, made["items"][0]["text"]) == (0, shipped("de")["tts"][0])
 
 
+@espeak
+def test_messages_of_a_language_that_is_not_shipped_are_spoken_as_what_they_are(tmp_path: Path) -> None:
+    _, english = answer("--language", "en", "--out", str(tmp_path / "en.wav"))
+    code, made = answer("--language", "sv", "--out", str(tmp_path / "sv.wav"))
+    assert (code, made["items"][0]["text"]) == (0, english["items"][0]["text"])
+    assert (tmp_path / "sv.wav").read_bytes() == (tmp_path / "en.wav").read_bytes()
+
+
 def test_files_that_cannot_be_played(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
     code, said = answer("--check", str(tmp_path / "empty.wav"), "--check", str(tmp_path / "none.ogg"))
@@ -69,7 +77,9 @@ def test_files_that_cannot_be_played(tmp_path: Path) -> None:
     [
         (["--engine", "pigeon"], 2, "must be one of"),
         (["--engine", "tts"], 1, "API_KEY"),
+        (["--text", "  ", "--out", "sorry.wav"], 2, "--text: holds no words"),
         pytest.param([], 1, "give --out FILE", marks=espeak),
+        pytest.param([], 1, "GROQ_API_KEY (or OPENAI_API_KEY) must be set", marks=espeak),
         pytest.param(["--text", "x", "--out", "sorry.doc"], 1, "must be one of .wav", marks=espeak),
         pytest.param(
             ["--text", "x", "--out", "/nonexistent/sorry.wav"], 1, "cannot be written", marks=espeak
@@ -122,3 +132,14 @@ def test_the_configured_voice_fills_the_cache(monkeypatch: pytest.MonkeyPatch, s
     assert {entry["text"] for entry in kept["items"]} == {item["text"] for item in made["items"]}
     assert all(Path(item["path"]).exists() for item in made["items"])
     assert run("--list")[1].count("cartesia:sonic-3") == len(kept["items"])
+
+
+def test_a_cache_that_cannot_be_written_is_one_answer(
+    monkeypatch: pytest.MonkeyPatch, stand_in: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WORKER_SIMULATOR_URL", stand_in)
+    monkeypatch.setenv("WORKER_AUDIO_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    code, made = answer("--text", "Sorry.")
+    assert (code, made["ok"]) == (1, False)
+    assert made["detail"].endswith("cannot be written; set WORKER_AUDIO_CACHE_DIR")

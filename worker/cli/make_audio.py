@@ -53,6 +53,8 @@ def make_audio(
     cache = VoiceCache(Path(settings.audio_cache_dir).expanduser() if settings.audio_cache_dir else None)
     if engine not in ENGINES:
         _stop(f"--engine {engine}: must be one of {', '.join(ENGINES)}", as_json, code=2)
+    if text and not text.strip():
+        _stop("--text: holds no words", as_json, code=2)
     if check:
         _check(check, as_json)
         return
@@ -82,13 +84,12 @@ async def _make(
     items: list[dict[str, Any]] = []
     try:
         if out is None and voice.plugin is None:
-            raise CannotMake(
-                "the voice cache holds the configured voice only: set its key, or give --out FILE"
-            )
+            mend = f", or: {voice.why_not}" if voice.why_not else ""
+            raise CannotMake(f"the voice cache holds the configured voice only; give --out FILE{mend}")
         for number, line in enumerate(texts, 1):
             if not quiet:
                 typer.echo(f"[{number}/{len(texts)}] {voice.name}: {line}")
-            wav = await voice.speak(line, messages.language)
+            wav = await voice.speak(line, messages.language if text else messages.spoken_language)
             try:
                 clip = clip_of(wav, line, name=voice.name)
                 if out is not None:
@@ -101,8 +102,12 @@ async def _make(
             else:
                 key = voice_key(voice.plugin, messages.language)
                 name = digest(line, key)
-                if not cache.write(name, wav, {"text": line} | key):
-                    raise CannotMake(f"{cache.folder} cannot be written; set WORKER_AUDIO_CACHE_DIR")
+                try:
+                    cache.keep(name, wav, {"text": line} | key)
+                except OSError:
+                    raise CannotMake(
+                        f"{cache.folder} cannot be written; set WORKER_AUDIO_CACHE_DIR"
+                    ) from None
                 path = str(cache.folder / f"{name}.wav")
             items.append({"path": path, "text": line, "seconds": round(clip.seconds, 2), "voice": voice.name})
             if not quiet:
@@ -113,10 +118,10 @@ async def _make(
 
 
 class _Voice:
-    """The configured TTS, or espeak-ng."""
+    """The configured TTS, or espeak-ng; `why_not`: what keeps the configured one from being used."""
 
-    def __init__(self, name: str, plugin: Any = None, providers: Any = None) -> None:
-        self.name, self.plugin, self._providers = name, plugin, providers
+    def __init__(self, name: str, plugin: Any = None, providers: Any = None, why_not: str = "") -> None:
+        self.name, self.plugin, self._providers, self.why_not = name, plugin, providers, why_not
 
     @classmethod
     async def open(cls, settings: WorkerSettings, engine: str) -> _Voice:
@@ -135,8 +140,10 @@ class _Voice:
             if engine == "tts":
                 raise CannotMake(reason)
         if shutil.which("espeak-ng") is None:
-            raise CannotMake(f"{reason + '; ' if reason else ''}espeak-ng is not installed either")
-        return cls("espeak-ng")
+            raise CannotMake(
+                f"{reason}; espeak-ng is not installed either" if reason else "espeak-ng is not installed"
+            )
+        return cls("espeak-ng", why_not=reason)
 
     async def speak(self, text: str, language: str) -> bytes:
         from worker.recovery.own_voice import synthesise

@@ -93,22 +93,26 @@ class VoiceCache:
         return clip
 
     def write(self, name: str, wav: bytes, about: dict[str, str]) -> bool:
-        """Keep a sound; whether it was kept. `about` is written beside it, for `worker make-audio --list`."""
+        """Keep a sound as `keep` does; whether it was kept."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for suffix, data in (("wav", wav), ("json", json.dumps(about).encode())):
-                half = self.folder / f".{name}.{secrets.token_hex(4)}"
-                try:
-                    half.write_bytes(data)
-                    half.replace(self.folder / f"{name}.{suffix}")
-                except OSError:
-                    half.unlink(missing_ok=True)
-                    raise
-            self._tidy()
+            self.keep(name, wav, about)
         except OSError as exc:
             log.warning("voice is not kept", action="recovery.voice_not_kept", error=type(exc).__name__)
             return False
         return True
+
+    def keep(self, name: str, wav: bytes, about: dict[str, str]) -> None:
+        """Keep a sound, and `about` beside it, for `worker make-audio --list`. Raises OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for suffix, data in (("wav", wav), ("json", json.dumps(about).encode())):
+            half = self.folder / f".{name}.{secrets.token_hex(4)}"
+            try:
+                half.write_bytes(data)
+                half.replace(self.folder / f"{name}.{suffix}")
+            except OSError:
+                half.unlink(missing_ok=True)
+                raise
+        self._tidy()
 
     def lock(self) -> bool:
         """Be the only one of all processes that makes a sound. Nobody is kept out of a folder that holds no lock."""
