@@ -151,7 +151,14 @@ def test_a_report_goes_over_the_wire() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"on_exhausted": "explode"}, {"on_exhausted": "transfer"}, {"patience_s": -1.0}]
+    "wrong",
+    [
+        {"on_exhausted": "explode"},
+        {"on_exhausted": "transfer"},
+        {"on_exhausted": "transfer", "transfer": "tel:+15550100"},
+        {"patience_s": -1.0},
+        {"patience_s": float("nan")},
+    ],
 )
 def test_options_that_cannot_be_meant(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"on_exhausted|patience_s"):

@@ -63,8 +63,8 @@ class RecoveryOptions:
     def __post_init__(self) -> None:
         if self.on_exhausted not in ON_EXHAUSTED:
             raise ValueError(f"on_exhausted: must be one of {', '.join(ON_EXHAUSTED)}")
-        if self.on_exhausted == "transfer" and self.transfer is None:
+        if self.on_exhausted == "transfer" and not callable(self.transfer):
             raise ValueError("on_exhausted='transfer' needs transfer=, a function that takes the session")
         for name in ("min_gap_s", "patience_s", "stuck_after_s", "deaf_after_s", "handler_timeout_s"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # nor NaN
                 raise ValueError(f"{name}: must be 0 or more")
