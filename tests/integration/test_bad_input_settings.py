@@ -67,3 +67,10 @@ async def test_worker_start_stops_at_a_wrong_setting() -> None:
     ]  # fmt: skip
     for env, line in cases:
         check(await run("worker", "start", **env), "worker", line)
+
+
+async def test_worker_console_stops_at_a_wrong_sound_file() -> None:
+    found = await run(
+        "worker", "console", "--text", GROQ_API_KEY=SECRET, WORKER_ERROR_AUDIO="/nowhere/sorry.wav"
+    )
+    check(found, "worker", "WORKER_ERROR_AUDIO: /nowhere/sorry.wav: there is no such file")

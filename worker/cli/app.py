@@ -99,13 +99,15 @@ def console(ctx: typer.Context, agent: Agent = SHIPPED) -> None:
     """
     from livekit.agents import AgentServer, cli
 
+    from worker.recovery.from_settings import check_error_audio
     from worker.runtime import jobs
-    from worker.settings import load_settings
+    from worker.settings import WrongSetting, load_settings
 
-    load_settings()
+    settings = load_settings()
     try:
+        check_error_audio(settings)
         load_agent(agent)
-    except AgentNotFound as exc:
+    except (AgentNotFound, WrongSetting) as exc:
         _fail(str(exc), 2)
     try:
         importlib.import_module("sounddevice")  # livekit's console does, with `--text` as well
