@@ -150,4 +150,6 @@ async def test_messages_set_as_a_whole_at_any_time(sim: SimulatorServer) -> None
         assert await call.ask("Hello?") == "Mine."
         with pytest.raises(ValueError, match="at least one"):
             call.manager.fallback_messages = {"llm": []}
+        with pytest.raises(ValueError, match="needs messages by role or kind"):
+            call.manager.fallback_messages = cast("Any", [])
         assert call.manager.fallback_messages["llm"] == ["Mine."]

@@ -100,6 +100,8 @@ class FallbackMessages(MutableMapping[Key, list[str]]):
 
     def replace(self, messages: Mapping[Key, list[str]]) -> None:
         """These are the user's own now, the others the shipped ones; nothing changes when one of them is wrong."""
+        if not isinstance(messages, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user may set anything
+            raise ValueError('fallback_messages: needs messages by role or kind, e.g. {"llm": ["Pardon?"]}')  # noqa: TRY004  # one exception for all wrong lists
         given = messages._own if isinstance(messages, FallbackMessages) else messages
         own = {_name(key): _checked(_name(key), lines) for key, lines in given.items()}
         self._own, self._shown = own, {}
