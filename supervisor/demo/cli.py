@@ -38,11 +38,24 @@ def _fail(line: str) -> NoReturn:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
-        return asyncio.run(work)
+        return asyncio.run(_until_told(work))
     except StartFailed as exc:
         _fail(str(exc))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         _fail("interrupted; everything has ended")
+
+
+async def _until_told(work: Coroutine[Any, Any, T]) -> T:
+    """SIGTERM ends it as Ctrl-C does: whoever sends it (`timeout`, CI) knows nothing of our children."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - within a coroutine
+
+    def told() -> None:
+        if not task.cancelling():  # a second one must not break off the cleaning up
+            task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told)
+    return await work
 
 
 def demo(

@@ -25,19 +25,24 @@ DONE_S = 300.0
 GONE_S = 40.0
 
 
-async def test_guarded_callers_are_answered_while_the_first_model_fails(tmp_path: Path) -> None:
-    mark, folder, report = f"drill-{secrets.token_hex(8)}", tmp_path / "own", tmp_path / "drill.html"
-    folder.mkdir()
+async def drill(mark: str, folder: Path, said: Path, *args: str) -> asyncio.subprocess.Process:
+    """A drill of one case, with an environment and a folder of its own to find what it leaves behind."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_", "SUPERVISOR_", "WORKER_"))}
-    said = tmp_path / "said.txt"
     with said.open("wb") as err:
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "supervisor", "drill", "--audio", "--variant", "guarded", "--role", "llm",
-            "--fault", "500", "--sessions", "4", "--outage", "14s", "--json", "--report", str(report),
+            "--fault", "500", "--sessions", "4", *args,
             env={**clean, "SV_TEST_MARK": mark, "TMPDIR": str(folder), "NO_COLOR": "1"},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=err,
             start_new_session=True,
         )  # fmt: skip
+
+
+async def test_guarded_callers_are_answered_while_the_first_model_fails(tmp_path: Path) -> None:
+    mark, folder, report = f"drill-{secrets.token_hex(8)}", tmp_path / "own", tmp_path / "drill.html"
+    folder.mkdir()
+    said = tmp_path / "said.txt"
+    process = await drill(mark, folder, said, "--outage", "14s", "--json", "--report", str(report))
     try:
         assert process.stdout is not None
         async with asyncio.timeout(DONE_S):
@@ -59,3 +64,20 @@ async def test_guarded_callers_are_answered_while_the_first_model_fails(tmp_path
     page = report.read_text(encoding="utf-8")
     assert page.count('<g class="call">') >= row["calls"], "a timeline for each call"
     assert "http" not in page.replace("http://www.w3.org", ""), "the page needs nothing from elsewhere"
+
+
+async def test_told_to_end_while_calls_go_on_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    mark, folder, said = f"drill-{secrets.token_hex(8)}", tmp_path / "own", tmp_path / "said.txt"
+    folder.mkdir()
+    process = await drill(mark, folder, said)
+    try:
+        await wait_until(lambda: list(folder.glob("*/callers.jsonl")), "callers speak", DONE_S, every_s=0.1)
+        process.terminate()
+        assert await process.wait() == 1, said.read_text()
+        assert said.read_text().endswith("supervisor: interrupted; everything has ended\n")
+        assert leftovers(mark, folder) == []
+        assert list(folder.glob("livekit-supervisor-*")) == []
+    finally:
+        for pid, _ in leftovers(mark, folder):
+            os.kill(pid, signal.SIGKILL)
+        await process.wait()
