@@ -173,6 +173,12 @@ def test_who_speaks_again_before_the_answer_came_is_kept() -> None:
     tape = filled("..xxxxx....xxx")
     tape.answered()
     assert kept(tape) == "...xxx"
+    tape = filled("..xxxxx....xxx.")  # between two words
+    tape.answered()
+    assert kept(tape) == "...xxx."
+    tape = filled("..xxxxx...xxxxxxxx.")  # the answer is to all of it
+    tape.answered()
+    assert kept(tape) == ""
 
 
 def test_a_known_end_decides() -> None:

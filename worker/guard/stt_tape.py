@@ -23,6 +23,8 @@ PRE_ROLL_S: Final = 0.3
 """Kept before the first loud frame: consonants begin quietly."""
 MIN_GAP_S: Final = 0.25
 """The shortest pause that parts two utterances; recognisers end a turn after 0.3 s and more."""
+RESUMED_S: Final = 0.6
+"""Whoever speaks again since so short a time was not answered for by what comes now."""
 LOUD_RMS: Final = 130.0
 """Of 32768, -48 dBFS: well below speech at a distance, above the noise of a line."""
 _FLOOR_RISE_S: Final = 20.0
@@ -110,7 +112,7 @@ class Tape:
         """A final transcript came: forget what it covers. `end_s`: where its last word ended, when that is known.
 
         Without it: everything before the pause that goes on now, or, when the caller speaks again already, before
-        the last pause.
+        the last pause; a gap between two words is none when they have just begun.
         """
         self.worded = False
         cut = end_s if end_s is not None else self._pause()
@@ -124,10 +126,12 @@ class Tape:
             self._drop()
 
     def _pause(self) -> float:
-        runs = [
-            run for run in self._quiet_runs() if run[1] - run[0] >= MIN_GAP_S or run[1] >= self.end_s - 0.001
-        ]
-        return runs[-1][0] if runs else self.end_s
+        runs = list(self._quiet_runs())
+        pauses = [run for run in runs if run[1] - run[0] >= MIN_GAP_S]
+        if pauses and pauses[-1][1] >= self.end_s - RESUMED_S:
+            return pauses[-1][0]
+        last = [*pauses, *(run for run in runs[-1:] if run[1] >= self.end_s - 0.001)]
+        return last[-1][0] if last else self.end_s
 
     def _quiet_runs(self) -> Iterator[tuple[float, float]]:
         begin: float | None = None
