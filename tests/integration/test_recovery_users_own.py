@@ -84,19 +84,25 @@ async def test_a_handler_may_give_up_at_the_first_error(sim: SimulatorServer, ho
         assert call.manager.report().outcome == "gave_up"
 
 
-async def test_a_handler_may_apologise_over_the_limit(sim: SimulatorServer) -> None:
-    """And no goodbye is said to somebody who stays."""
-    sim.set_fault("llm", "groq", "status", status=500)
+@pytest.mark.parametrize("how", ["the method", "the word", "no words of ours"])
+async def test_a_handler_may_go_on_over_the_limit(sim: SimulatorServer, how: str) -> None:
+    sim.set_fault("llm", "groq", "status", status=429)
     async with text_call(groq_llm(sim.url), max_retries=0) as call:
 
         @call.manager.on("llm")
-        async def go_on(event: Any) -> None:
+        def go_on(event: Any) -> str | None:
+            if how == "the word":
+                return "apologise"
             event.apologise()
+            if how == "no words of ours":
+                event.say("Once more?")
+            return None
 
-        assert await call.ask("Hello?") in APOLOGIES
-        assert await call.ask("Hello again?") in APOLOGIES
+        said = {await call.ask(f"Question {n}") for n in range(2)}
+        own = how == "no words of ours"
+        assert said <= ({"Once more?"} if own else set(shipped("en")["llm.rate_limit"])), "no goodbye"
         assert call.closed == []
-        assert call.manager.report().outcome == "recovered"
+        assert (call.manager.report().apologies, call.manager.report().final_messages) == (2, 0)
 
 
 @pytest.mark.parametrize(("do", "said"), [("nothing", 0), ("final", 1), ("rubbish", 1), (None, 1)])
