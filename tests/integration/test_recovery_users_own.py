@@ -123,6 +123,19 @@ async def test_a_handler_may_set_what_is_done_with_a_plain_word(
         assert (len(call.said), call.manager.report().final_messages) == (said, int(do == "final"))
 
 
+@pytest.mark.parametrize("nonsense", [7, None, b"Sorry."])
+async def test_words_that_are_none_are_not_said(sim: SimulatorServer, nonsense: Any) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    async with text_call(groq_llm(sim.url)) as call:
+
+        @call.manager.on("llm")
+        def confused(event: Any) -> None:
+            event.text = nonsense
+            event.say(nonsense)
+
+        assert await call.ask("Hello?") in APOLOGIES
+
+
 async def test_an_apology_in_the_models_context_when_wished(sim: SimulatorServer) -> None:
     sim.set_fault("llm", "groq", "status", status=500)
     async with text_call(groq_llm(sim.url), add_to_chat_ctx=True) as call:
