@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.wire.vocabulary import FaultKind, Role
 from tests.support.sessions import text_call
-from tests.support.waiting import wait_until
+from tests.support.waiting import WaitTimeout, wait_until
 from worker.recovery.phrases import shipped
 from worker.simulator import Options, SimulatorServer
 from worker.simulator.plugins import groq_llm
@@ -134,6 +134,23 @@ async def test_words_that_are_none_are_not_said(sim: SimulatorServer, nonsense: 
             event.say(nonsense)
 
         assert await call.ask("Hello?") in APOLOGIES
+
+
+async def test_how_long_handlers_are_waited_for_is_an_option(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    known = asyncio.Event()
+    async with text_call(groq_llm(sim.url), handler_timeout_s=30.0) as call:
+
+        @call.manager.on("llm")
+        async def look_up(_: Any) -> str:
+            await known.wait()
+            return "We know about it."
+
+        asking = asyncio.ensure_future(call.ask("Hello?"))
+        with pytest.raises(WaitTimeout):
+            await wait_until(lambda: call.said, "it is waited for", 1.0)
+        known.set()
+        assert await asking == "We know about it."
 
 
 async def test_an_apology_in_the_models_context_when_wished(sim: SimulatorServer) -> None:
