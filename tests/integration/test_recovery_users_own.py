@@ -123,6 +123,24 @@ async def test_a_handler_may_set_what_is_done_with_a_plain_word(
         assert (len(call.said), call.manager.report().final_messages) == (said, int(do == "final"))
 
 
+async def test_an_answer_that_comes_while_handlers_are_asked_is_enough(sim: SimulatorServer) -> None:
+    asked, known = asyncio.Event(), asyncio.Event()
+    async with text_call(groq_llm(sim.url), handler_timeout_s=30.0) as call:
+
+        @call.manager.on("llm")
+        async def look_up(_: Any) -> None:
+            asked.set()
+            await known.wait()
+
+        call.manager.error(*_ERROR)
+        await asked.wait()
+        answer = await call.ask("Hello?")
+        known.set()
+        await wait_until(lambda: "recovery" not in names_of_tasks(), "it is decided")
+        await call.session.drain()
+        assert call.said == [answer]
+
+
 @pytest.mark.parametrize("nonsense", [7, None, b"Sorry."])
 async def test_words_that_are_none_are_not_said(sim: SimulatorServer, nonsense: Any) -> None:
     sim.set_fault("llm", "groq", "status", status=500)
