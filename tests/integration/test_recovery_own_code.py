@@ -104,6 +104,15 @@ async def test_an_answer_without_words_is_apologised_for(sim: SimulatorServer, l
         assert (stats["by_kind"], stats["in_a_row"]["llm"]) == ({"llm": {"empty": 1}}, 1)
 
 
+async def test_an_agent_may_mean_to_say_nothing(sim: SimulatorServer) -> None:
+    async with text_call(groq_llm(sim.url), agent=Filtered(""), apologise_when_empty=False) as call:
+        for number in range(2):
+            await call.ask(f"Question {number}", answers=0)
+            await wait_until(lambda: call.session.agent_state == "listening", "the turn is over")
+        stats = call.manager.get_error_stats()
+        assert (stats["total"], stats["turns"], call.said) == (0, 2, [])
+
+
 async def test_an_answer_without_words_is_apologised_for_in_a_call(
     services: dict[str, Any], tmp_path: Path
 ) -> None:
