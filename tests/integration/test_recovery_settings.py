@@ -17,6 +17,7 @@ from livekit.plugins import cartesia
 from supervisor.wire.vocabulary import FaultKind, Role
 from tests.support.noted_link import NotedLink
 from tests.support.sessions import text_call
+from worker.guard.routing import GuardOptions
 from worker.recovery import AudioFileError, ErrorRecoveryManager, setup_error_handling
 from worker.recovery.phrases import shipped
 from worker.settings import read_settings
@@ -44,6 +45,8 @@ async def test_the_environment_is_read_and_the_code_wins(
         ("LOG_EMOJI", "true"),
         ("AUDIO_CACHE_DIR", str(tmp_path)),
         ("HEDGE", "false"),
+        ("LATENCY_BUDGET_MS", "1234"),
+        ("CONTINUE_ANSWERS", "false"),
     ):
         monkeypatch.setenv(f"WORKER_{name}", value)
     manager = set_up(sim)
@@ -51,7 +54,8 @@ async def test_the_environment_is_read_and_the_code_wins(
     assert manager.counters.limit(Role.LLM, FaultKind.SERVER) == 7
     assert (manager.options.on_exhausted, manager.options.emoji) == ("stay", True)
     assert (manager.fallback_messages.language, manager.options.cache_dir) == ("de", str(tmp_path))
-    assert session.llm.guard.options.hedge is False
+    assert session.llm.guard.options == GuardOptions(latency_budget_ms=1234, hedge=False)
+    assert session.llm.continue_answers is False
     await manager.aclose()
     manager = set_up(sim, max_retries=3, on_exhausted="close", language="fr")
     assert manager.counters.limit(Role.LLM, FaultKind.SERVER) == 3
