@@ -43,3 +43,14 @@ async def test_a_tool_call_before_a_cut_runs_once(question: str, after: int, cle
         assert agent.ran == ["amber"]
         if question.startswith("Talk"):
             assert answer_for(question).split() == call.said[1].split()[:WORDS], "nothing lost, nothing twice"
+
+
+@pytest.mark.parametrize("after", range(WORDS + 1, WORDS + CALL + 1))
+async def test_half_a_call_in_a_models_first_answer_is_no_good_end(after: int) -> None:
+    """Nothing is known yet of how its answers end: with their usage, or without."""
+    agent = Counting()
+    async with benched() as bench, text_call(bench.guarded, agent=agent) as call:
+        bench.sim.set_fault("llm", "groq", "cut", after_chunks=after, clean=True)
+        await call.ask("Talk and use tool count.")
+        assert agent.ran == ["amber"]
+        assert call.said[0].split()[:WORDS] == answer_for("Talk and use tool count.").split()
