@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from livekit.agents import APIConnectionError, APIError, APIStatusError, APITimeoutError
@@ -13,6 +13,7 @@ from tests.support.guarded_llm import FIRST, QUESTION, SECOND, benched
 from tests.support.simulated import Reply
 from tests.support.waiting import wait_until
 from worker.guard.errors import guard_fault
+from worker.guard.llm import CONTINUE
 from worker.guard.routing import GuardOptions
 from worker.simulator.answers import ContinueMode, answer_for
 from worker.simulator.stand import Options
@@ -142,6 +143,28 @@ async def test_nothing_to_add_before_the_answer_is_whole_is_no_end() -> None:
         with pytest.raises(APIConnectionError):
             await bench.ask()
         assert bench.link.ends()[:2] == [(FIRST, "cut"), (SECOND, "empty")]
+
+
+async def test_the_next_model_is_told_what_was_said_and_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with benched() as bench:
+        second = cast("Any", bench.guarded.guard.children[1].plugin)
+        contexts: list[Any] = []
+        chat = second.chat
+
+        def noted(**given: Any) -> Any:
+            contexts.append(given["chat_ctx"])
+            return chat(**given)
+
+        monkeypatch.setattr(second, "chat", noted)
+        bench.sim.set_fault("llm", "groq", "cut", after_chunks=4, clean=False)
+        await bench.ask()
+        (context,) = contexts
+        asked, partial, wish = [(m.role, m.text_content) for m in context.messages()]
+        assert (asked, wish) == (("user", QUESTION), ("system", CONTINUE))
+        assert partial[0] == "assistant"
+        words = partial[1].split()
+        assert words
+        assert words == answer_for(QUESTION).split()[: len(words)]
 
 
 async def test_a_stream_that_stops_moving_is_cut_off() -> None:
