@@ -139,6 +139,18 @@ async def test_a_transfer_to_a_number_leaves_the_session_open_and_is_tried_twice
         assert (len(given), call.manager.report().outcome) == (2, "gave_up")
 
 
+async def test_counts_begin_anew_with_whom_the_call_was_transferred_to(sim: SimulatorServer) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    given: dict[str, Any] = {"max_retries": 1, "on_exhausted": "transfer", "transfer": lambda _: None}
+    async with text_call(groq_llm(sim.url), **given) as call:
+        for _ in range(2):
+            assert await call.ask("Hello?") in APOLOGIES
+            assert await call.ask("Hello?") in shipped("en")["final.transfer"]
+            await wait_until(
+                lambda: call.manager.get_error_stats()["in_a_row"]["llm"] == 0, "it has taken over"
+            )
+
+
 # ------------------------------------------------------------------ handlers in a call
 
 
