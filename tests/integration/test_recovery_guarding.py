@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 from worker.guard.llm import GuardedLLM
 from worker.guard.stt import GuardedSTT
 from worker.guard.tts import GuardedTTS
-from worker.guard.voices import voice_id_of
+from worker.guard.voices import Voice, voice_id_of
 from worker.recovery import ErrorRecoveryManager, setup_error_handling
 from worker.recovery.phrases import shipped
 from worker.simulator import Options, SimulatorServer
@@ -201,7 +201,13 @@ async def test_model_and_voice_of_a_session_share_a_turns_latency_budget(
 
 
 @pytest.mark.parametrize(
-    ("wished", "voice"), [({}, "austin"), ({"match_voices": False}, "autumn")], ids=["matched", "not wished"]
+    ("wished", "voice"),
+    [
+        ({}, "austin"),
+        ({"match_voices": False}, "autumn"),
+        ({"voices": {"groq": [Voice("autumn", "male", "en")]}}, "autumn"),
+    ],
+    ids=["matched", "not wished", "a table of one's own"],
 )
 async def test_how_voices_are_chosen_is_an_option(
     sim: SimulatorServer, link: NotedLink, wished: dict[str, Any], voice: str
@@ -216,6 +222,20 @@ async def test_how_voices_are_chosen_is_an_option(
         assert isinstance(guard, GuardedTTS)
         guard.prepare(guard.guard.children[1])
         assert voice_id_of(woman) == voice
+
+
+@pytest.mark.parametrize("wished", [True, False])
+async def test_whether_a_voice_is_kept_is_an_option(
+    sim: SimulatorServer, link: NotedLink, wished: bool
+) -> None:
+    voices = tts.FallbackAdapter([groq_tts(sim.url), groq_tts(sim.url, "another/voice")])
+    session: Any = cast("Any", AgentSession)(llm=groq_llm(sim.url), tts=voices, vad=None)
+    async with text_call(None, session=session, link=link, sticky_voice=wished):
+        guard = session.tts
+        assert isinstance(guard, GuardedTTS)
+        first, second = guard.guard.children
+        guard.spoke(second)
+        assert guard.guard.route()[0] is (second if wished else first)
 
 
 async def test_models_changed_in_the_call_are_guarded(sim: SimulatorServer, link: NotedLink) -> None:
