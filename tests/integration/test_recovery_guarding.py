@@ -238,6 +238,31 @@ async def test_whether_a_voice_is_kept_is_an_option(
         assert guard.guard.route()[0] is (second if wished else first)
 
 
+class Entering(Agent):
+    """Looks at what it has as soon as it is on."""
+
+    found: tuple[type, ...] = ()
+
+    async def on_enter(self) -> None:
+        self.found = type(self.llm), type(self.stt), type(self.tts)
+
+
+async def test_an_agent_that_takes_over_is_guarded_before_it_starts(
+    sim: SimulatorServer, link: NotedLink
+) -> None:
+    async with aiohttp.ClientSession() as http:
+        agent = Entering(
+            instructions="Second.",
+            llm=openai_llm(sim.url),
+            stt=cartesia_stt(sim.url, session=http),
+            tts=groq_tts(sim.url, session=http),
+        )
+        async with text_call(groq_llm(sim.url), link=link) as call:
+            call.session.update_agent(agent)
+            await wait_until(lambda: agent.found, "it is on")
+            assert agent.found == (GuardedLLM, GuardedSTT, GuardedTTS)
+
+
 async def test_models_changed_in_the_call_are_guarded(sim: SimulatorServer, link: NotedLink) -> None:
     async with text_call(groq_llm(sim.url), link=link) as call:
         await call.ask("Hello?")
