@@ -381,6 +381,9 @@ async def test_a_listener_of_the_users_that_raises_does_not_keep_errors_from_us(
     async with text_call(groq_llm(sim.url), session=session) as call:
         sim.set_fault("llm", "groq", "status", status=500)
         assert await call.ask("Hello?") in APOLOGIES
+        assert call.manager.get_error_stats()["by_kind"] == {"llm": {"server": 1}}, (
+            "not only its lack of words"
+        )
 
 
 def test_without_an_event_loop_there_is_a_clear_error() -> None:
