@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -57,6 +58,48 @@ async def test_a_late_model_is_hedged_and_the_first_answer_wins() -> None:
         reply = await asyncio.wait_for(bench.ask(), 20)
         assert reply.text == answer_for(QUESTION)
         assert bench.link.ends() == [(FIRST, "abandoned"), (SECOND, "ok")]
+
+
+class Held:
+    """A plugin's stream whose first output waits for a gate."""
+
+    def __init__(self, stream: Any, gate: asyncio.Event, change: Callable[[str], str]) -> None:
+        self._stream, self._gate, self._change = stream, gate, change
+        self.waits = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __aiter__(self) -> Held:
+        return self
+
+    async def __anext__(self) -> Any:
+        chunk = await self._stream.__anext__()
+        if chunk.delta is not None and chunk.delta.content:
+            self.waits = True
+            await self._gate.wait()
+            chunk.delta.content = self._change(chunk.delta.content)
+        return chunk
+
+
+async def test_of_two_that_answer_at_the_same_moment_one_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, held = asyncio.Event(), list[Held]()
+    async with benched() as bench:
+        for child, change in zip(bench.guarded.guard.children, (str.upper, str.lower), strict=True):
+
+            def chat(opens: Any = child.plugin.chat, change: Any = change, **given: Any) -> Held:
+                held.append(Held(opens(**given), gate, change))
+                return held[-1]
+
+            monkeypatch.setattr(child.plugin, "chat", chat)
+        bench.link.rule(FIRST, hedge_ms=80, first_output_ms=60_000)
+        bench.link.rule(SECOND, first_output_ms=60_000)
+        asking = asyncio.ensure_future(bench.ask())
+        await wait_until(lambda: [stream.waits for stream in held] == [True, True], "both would answer")
+        gate.set()
+        text = (await asking).text
+        assert text in {answer_for(QUESTION).upper(), answer_for(QUESTION).lower()}
+        assert sorted(end for _, end in bench.link.ends()) == ["abandoned", "ok"]
 
 
 async def test_a_hedge_that_fails_leaves_the_first_its_time() -> None:
