@@ -236,6 +236,17 @@ async def test_one_model_continues_its_own_answer() -> None:
         assert bench.link.ends() == [(FIRST, "cut"), (FIRST, "ok")]
 
 
+async def test_what_follows_a_sentence_that_was_heard_has_a_latency_budget_of_its_own() -> None:
+    async with benched(children=1, options=GuardOptions(latency_budget_ms=1000)) as bench:
+        bench.sim.set_fault("llm", "groq", "cut", after_chunks=11, share=0.5)
+        await bench.ask("Takes the good half of the share.")
+        bench.link.attempts.clear()
+        bench.sim.stand.options = Options(llm_first_token_s=0.01, llm_token_s=0.12)
+        reply = await bench.ask()
+        assert reply.text.split() == answer_for(QUESTION).split()
+        assert bench.link.ends() == [(FIRST, "cut"), (FIRST, "ok")]
+
+
 async def test_without_continuation_a_cut_answer_is_an_error() -> None:
     async with benched(continue_answers=False) as bench:
         bench.sim.set_fault("llm", "groq", "cut", after_chunks=3)
