@@ -1,0 +1,57 @@
+"""The voice is dead: what is played in its place, in which words and language, and who is not asked again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support.noted_link import NotedLink
+from tests.support.sessions import audio_call
+from worker.simulator import Options, SimulatorServer
+from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[SimulatorServer]:
+    async with SimulatorServer(options=Options(answer_words=(12, 12))) as server:
+        yield server
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as client:
+        yield client
+
+
+@pytest.fixture
+def services(sim: SimulatorServer, http: aiohttp.ClientSession) -> dict[str, Any]:
+    return {
+        "stt": cartesia_stt(sim.url, session=http),
+        "llm": groq_llm(sim.url),
+        "tts": cartesia_tts(sim.url, session=http),
+    }
+
+
+def voices_asked(link: NotedLink) -> int:
+    return sum(target.startswith("tts:") for target, _ in link.ends())
+
+
+async def test_a_dead_voice_is_not_asked_to_apologise_for_the_model(
+    sim: SimulatorServer, services: dict[str, Any], tmp_path: Path
+) -> None:
+    """A recording that was played in its place is no sign that it is back."""
+    link = NotedLink()
+    sim.set_fault("tts", "cartesia", "status", status=500)
+    async with audio_call(**services, link=link, cache_dir=tmp_path, own_voice=False) as call:
+        assert (await call.turn()).dead_air_s is not None
+        asked = voices_asked(link)
+        assert asked > 0
+        sim.set_fault("llm", "groq", "status", status=500)
+        turn = await call.turn()
+        assert (turn.heard, turn.dead_air_s is not None) == ([], True), "a recording"
+        assert call.manager.get_error_stats() == {"llm": 1, "tts": 1, "stt": 0}
+        assert voices_asked(link) == asked
