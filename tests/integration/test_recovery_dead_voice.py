@@ -55,3 +55,18 @@ async def test_a_dead_voice_is_not_asked_to_apologise_for_the_model(
         assert (turn.heard, turn.dead_air_s is not None) == ([], True), "a recording"
         assert call.manager.get_error_stats() == {"llm": 1, "tts": 1, "stt": 0}
         assert voices_asked(link) == asked
+
+
+async def test_words_of_ours_that_do_not_sound_are_played_from_a_recording(
+    sim: SimulatorServer, services: dict[str, Any], tmp_path: Path
+) -> None:
+    """The voice hangs just when it is needed: nobody has noticed yet that it is gone."""
+    link = NotedLink()
+    link.rule("tts:cartesia:sonic-3", first_output_ms=30_000)  # nor does anybody soon
+    sim.set_fault("llm", "groq", "status", status=500)
+    sim.set_fault("tts", "cartesia", "hang")
+    async with audio_call(**services, link=link, cache_dir=tmp_path, own_voice=False) as call:
+        turn = await call.turn()
+        assert (turn.heard, turn.dead_air_s is not None) == ([], True), "a recording"
+        stats = call.manager.get_error_stats()
+        assert (stats, stats["apologies"]) == ({"llm": 1, "tts": 0, "stt": 0}, 1), "the same apology"
