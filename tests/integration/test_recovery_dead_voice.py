@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.noted_link import NotedLink
 from tests.support.sessions import audio_call
+from tests.support.waiting import wait_until
+from worker.recovery.phrases import shipped
 from worker.simulator import Options, SimulatorServer
 from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm
 
@@ -70,3 +72,20 @@ async def test_words_of_ours_that_do_not_sound_are_played_from_a_recording(
         assert (turn.heard, turn.dead_air_s is not None) == ([], True), "a recording"
         stats = call.manager.get_error_stats()
         assert (stats, stats["apologies"]) == ({"llm": 1, "tts": 0, "stt": 0}, 1), "the same apology"
+
+
+async def test_after_a_long_wait_words_that_were_made_before_are_played(
+    sim: SimulatorServer, services: dict[str, Any], tmp_path: Path
+) -> None:
+    link = NotedLink()
+    link.rule("llm:groq:llama-3.3-70b-versatile", first_output_ms=10_000)
+    async with audio_call(**services, link=link, cache_dir=tmp_path) as call:
+        await call.turn()
+        texts = shipped("en")["llm"]
+        await wait_until(
+            lambda: all(call.manager.own_voice.get([text]) for text in texts), "own voice is made"
+        )
+        asked = voices_asked(link)
+        sim.set_fault("llm", "groq", "hang")
+        assert (await call.turn()).heard in [text.split() for text in texts]
+        assert voices_asked(link) == asked
