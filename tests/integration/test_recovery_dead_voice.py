@@ -13,7 +13,7 @@ from tests.support.noted_link import NotedLink
 from tests.support.sessions import audio_call
 from tests.support.waiting import wait_until
 from worker.recovery.phrases import shipped
-from worker.simulator import Options, SimulatorServer
+from worker.simulator import Options, SimulatorServer, answer_for
 from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm
 
 
@@ -89,3 +89,19 @@ async def test_after_a_long_wait_words_that_were_made_before_are_played(
         sim.set_fault("llm", "groq", "hang")
         assert (await call.turn()).heard in [text.split() for text in texts]
         assert voices_asked(link) == asked
+
+
+async def test_words_of_the_users_own_for_each_role(
+    sim: SimulatorServer, services: dict[str, Any], tmp_path: Path
+) -> None:
+    async with audio_call(**services, cache_dir=tmp_path) as call:
+        call.manager.fallback_messages["tts"] = ["My voice was away."]
+        call.manager.fallback_messages["stt"] = ["Your words were away."]
+        turn = await call.turn()
+        assert turn.heard == answer_for(turn.said, shortest=12, longest=12).split()
+        await wait_until(lambda: call.manager.own_voice.get(["My voice was away."]), "own voice is made")
+        sim.set_fault("stt", "cartesia", "silent")
+        assert (await call.turn()).heard == ["Your", "words", "were", "away."]
+        sim.clear_faults()
+        sim.set_fault("tts", "cartesia", "refuse")
+        assert (await call.turn()).heard == ["My", "voice", "was", "away."]
