@@ -10,9 +10,10 @@ import aiohttp
 import pytest
 
 from tests.support.noted_link import NotedLink
-from tests.support.sessions import audio_call
+from tests.support.sessions import AudioCall, audio_call
 from tests.support.waiting import wait_until
 from worker.recovery.phrases import shipped
+from worker.recovery.sounds import recording, recordings
 from worker.simulator import Options, SimulatorServer, answer_for
 from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm
 
@@ -40,6 +41,11 @@ def services(sim: SimulatorServer, http: aiohttp.ClientSession) -> dict[str, Any
 
 def voices_asked(link: NotedLink) -> int:
     return sum(target.startswith("tts:") for target, _ in link.ends())
+
+
+def added(call: AudioCall) -> list[str]:
+    """What the model is told that was said on its behalf."""
+    return [m.text_content or "" for m in call.session.history.messages() if m.role == "assistant"]
 
 
 async def test_a_dead_voice_is_not_asked_to_apologise_for_the_model(
@@ -105,3 +111,14 @@ async def test_words_of_the_users_own_for_each_role(
         sim.clear_faults()
         sim.set_fault("tts", "cartesia", "refuse")
         assert (await call.turn()).heard == ["My", "voice", "was", "away."]
+
+
+async def test_a_recording_in_the_callers_language(
+    sim: SimulatorServer, services: dict[str, Any], tmp_path: Path
+) -> None:
+    services["tts"].update_options(language="de")
+    sim.set_fault("tts", "cartesia", "refuse")
+    async with audio_call(**services, add_to_chat_ctx=True, cache_dir=tmp_path, own_voice=False) as call:
+        turn = await call.turn()
+        assert turn.answer_s == pytest.approx(recording("de", "apology").seconds, abs=0.6)
+        await wait_until(lambda: recordings()["de"]["apology"] in added(call), "it is in the context")
