@@ -12,10 +12,14 @@ import pytest
 from tests.support.noted_link import NotedLink
 from tests.support.sessions import AudioCall, audio_call
 from tests.support.waiting import wait_until
+from worker.recovery import setup_error_handling
+from worker.recovery.audio import write_file
 from worker.recovery.phrases import shipped
 from worker.recovery.sounds import recording, recordings
+from worker.settings import read_settings
 from worker.simulator import Options, SimulatorServer, answer_for
 from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm
+from worker.simulator.wordcode import speak
 
 
 @pytest.fixture
@@ -122,3 +126,23 @@ async def test_a_recording_in_the_callers_language(
         turn = await call.turn()
         assert turn.answer_s == pytest.approx(recording("de", "apology").seconds, abs=0.6)
         await wait_until(lambda: recordings()["de"]["apology"] in added(call), "it is in the context")
+
+
+def sound(file: Path) -> Path:
+    """Somebody saying a few words."""
+    pcm, _ = speak(["please", "wait", "here"], 16_000)
+    write_file(file, pcm.tobytes(), 16_000)
+    return file
+
+
+@pytest.mark.parametrize("how", ["in the settings", "at the second time"])
+async def test_a_file_of_the_users_own_wherever_it_is_named(
+    sim: SimulatorServer, services: dict[str, Any], tmp_path: Path, how: str
+) -> None:
+    file = sound(tmp_path / "wait.flac")
+    settings = read_settings(error_audio=str(file)) if how == "in the settings" else None
+    sim.set_fault("tts", "cartesia", "refuse")
+    async with audio_call(**services, settings=settings, cache_dir=tmp_path, own_voice=False) as call:
+        if how == "at the second time":
+            setup_error_handling(call.session, custom_audio_path=file)
+        assert (await call.turn()).heard == ["please", "wait", "here"]
