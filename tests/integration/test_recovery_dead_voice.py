@@ -146,3 +146,15 @@ async def test_a_file_of_the_users_own_wherever_it_is_named(
         if how == "at the second time":
             setup_error_handling(call.session, custom_audio_path=file)
         assert (await call.turn()).heard == ["please", "wait", "here"]
+
+
+async def test_no_goodbye_is_played_where_the_call_stays(
+    sim: SimulatorServer, services: dict[str, Any], tmp_path: Path
+) -> None:
+    sim.set_fault("tts", "cartesia", "refuse")
+    given: dict[str, Any] = {"max_retries": 0, "on_exhausted": "stay", "add_to_chat_ctx": True}
+    async with audio_call(**services, **given, cache_dir=tmp_path, own_voice=False) as call:
+        assert (await call.turn()).dead_air_s is not None
+        await wait_until(lambda: recordings()["en"]["apology"] in added(call), "it is in the context")
+        assert recordings()["en"]["final"] not in added(call)
+        assert call.closed == []
