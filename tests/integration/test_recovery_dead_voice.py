@@ -8,6 +8,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from livekit import rtc
+from livekit.agents import Agent
 
 from tests.support.noted_link import NotedLink
 from tests.support.sessions import AudioCall, audio_call
@@ -158,3 +160,24 @@ async def test_no_goodbye_is_played_where_the_call_stays(
         await wait_until(lambda: recordings()["en"]["apology"] in added(call), "it is in the context")
         assert recordings()["en"]["final"] not in added(call)
         assert call.closed == []
+
+
+class Mute(Agent):
+    """Its own voice node makes no sound at all, and says nothing of it."""
+
+    async def tts_node(self, text: Any, model_settings: Any) -> AsyncIterator[rtc.AudioFrame]:
+        del model_settings
+        async for _ in text:
+            continue
+        return
+        yield  # a generator
+
+
+async def test_an_answer_that_never_sounded_is_apologised_for(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    async with audio_call(
+        **services, agent=Mute(instructions="Mute."), cache_dir=tmp_path, own_voice=False
+    ) as call:
+        assert (await call.turn()).dead_air_s is not None
+        assert call.manager.get_error_stats()["by_kind"] == {"tts": {"silent": 1}}
