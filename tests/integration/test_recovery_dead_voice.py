@@ -20,7 +20,7 @@ from worker.recovery.phrases import shipped
 from worker.recovery.sounds import recording, recordings
 from worker.settings import read_settings
 from worker.simulator import Options, SimulatorServer, answer_for
-from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm
+from worker.simulator.plugins import cartesia_stt, cartesia_tts, groq_llm, groq_tts
 from worker.simulator.wordcode import speak
 
 
@@ -181,3 +181,16 @@ async def test_an_answer_that_never_sounded_is_apologised_for(
     ) as call:
         assert (await call.turn()).dead_air_s is not None
         assert call.manager.get_error_stats()["by_kind"] == {"tts": {"silent": 1}}
+
+
+async def test_an_agent_with_another_voice_gets_its_messages_in_that(
+    sim: SimulatorServer, http: aiohttp.ClientSession, services: dict[str, Any], tmp_path: Path
+) -> None:
+    async with audio_call(**services, cache_dir=tmp_path) as call:
+        text = shipped("en")["tts"][0]
+        await call.turn()
+        before = await wait_until(lambda: call.manager.own_voice.get([text]), "own voice is made")
+        call.session.update_agent(Agent(instructions="Colleague.", tts=groq_tts(sim.url, session=http)))
+        await wait_until(
+            lambda: call.manager.own_voice.get([text]) not in (None, before), "the other voice has made it"
+        )
