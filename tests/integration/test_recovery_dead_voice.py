@@ -194,3 +194,14 @@ async def test_an_agent_with_another_voice_gets_its_messages_in_that(
         await wait_until(
             lambda: call.manager.own_voice.get([text]) not in (None, before), "the other voice has made it"
         )
+
+
+async def test_a_call_without_any_voice_hears_a_recording(
+    sim: SimulatorServer, services: dict[str, Any], tmp_path: Path
+) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    services["tts"] = None
+    async with audio_call(**services, cache_dir=tmp_path) as call:
+        turn = await call.turn()
+        assert (turn.heard, turn.dead_air_s is not None) == ([], True)
+        assert call.manager.get_error_stats() == {"llm": 1, "tts": 0, "stt": 0}
