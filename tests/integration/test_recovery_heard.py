@@ -109,3 +109,21 @@ async def test_a_caller_can_interrupt_an_apology(
         await wait_until(lambda: heard(call)[-len(answer) :] == answer, "the question is answered", 20)
         assert turn.heard[0] == "One"
         assert "zoo." not in heard(call), "it was broken off"
+
+
+async def test_a_call_is_transferred_when_the_last_words_were_heard(
+    sim: SimulatorServer, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    sim.set_fault("llm", "groq", "status", status=500)
+    heard_by_then: list[list[str]] = []
+    given: dict[str, Any] = {"max_retries": 0, "on_exhausted": "transfer", "own_voice": False}
+
+    def hook(_: Any) -> None:
+        heard_by_then.append(heard(call))
+
+    async with audio_call(**services(sim, http), **given, transfer=hook, cache_dir=tmp_path) as call:
+        await call.turn()
+        await wait_until(lambda: heard_by_then, "the call is transferred")
+        # The sound is on its way to the caller a moment longer than it is being said.
+        assert len(heard_by_then[0]) >= len(heard(call)) - 1
+        assert heard(call) in [text.split() for text in shipped("en")["final.transfer"]]
