@@ -1,4 +1,4 @@
-"""Two voices at work on the same words: one of them is heard."""
+"""Words that more than one attempt speaks: each is heard once, and what follows has its time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from livekit import rtc
 from livekit.plugins import cartesia, groq
 
 from tests.support.noted_link import NotedLink
-from tests.support.simulated import words_in
+from tests.support.simulated import say, words_in
+from worker.guard.routing import GuardOptions
 from worker.guard.tts import GuardedTTS
 from worker.simulator.server import SimulatorServer
 from worker.simulator.stand import Options
@@ -43,3 +44,18 @@ async def test_of_two_voices_that_both_sound_one_is_heard(late_s: float) -> None
         assert sorted(end for _, end in link.ends()) == ["abandoned", "ok"]
         await guarded.aclose()
         await voices[0].aclose()
+
+
+async def test_the_rest_of_words_that_were_heard_has_a_latency_budget_of_its_own() -> None:
+    async with SimulatorServer(options=Options(tts_speed=30.0)) as sim, aiohttp.ClientSession() as http:
+        voice = cartesia.TTS(api_key="key", base_url=sim.base_url("cartesia"), http_session=http)
+        link = NotedLink()
+        link.deadlines(CARTESIA, first_output_ms=30_000, stall_ms=10_000)
+        guarded = GuardedTTS([voice], link, options=GuardOptions(latency_budget_ms=1000))
+        sim.set_fault("tts", "cartesia", "cut", after_chunks=20, share=0.5)
+        assert words_in(await say(guarded, TEXT)) == TEXT.split(), "takes the good half of the share"
+        sim.stand.options = Options(tts_speed=1.0)  # so that the cut comes when the budget is spent
+        assert words_in(await say(guarded, TEXT)) == TEXT.split()
+        assert link.ends() == [(CARTESIA, "ok"), (CARTESIA, "cut"), (CARTESIA, "ok")]
+        await guarded.aclose()
+        await voice.aclose()
