@@ -34,16 +34,13 @@ from worker.recovery.phrases import FallbackMessages
 from worker.recovery.responder import Responder
 from worker.recovery.sounds import Sounds
 from worker.recovery.speaker import Speaker
-from worker.recovery.stats import ErrorStats, SessionReport, less, plain
+from worker.recovery.stats import SHOWN, ErrorStats, SessionReport, all_faults, error_stats
 from worker.recovery.voice_prep import VoicePrep
 from worker.recovery.watch import SessionWatch
 from worker.settings import WorkerSettings
 
 PUBLISH_EVERY_S: Final = 5.0
 FAULT_AGE_S: Final = 10.0
-_SHOWN: Final = (Role.LLM, Role.TTS, Role.STT)
-
-
 _ATTRIBUTE: Final = "_livekit_supervisor_recovery"
 
 
@@ -119,39 +116,18 @@ class ErrorRecoveryManager:
 
     def get_error_stats(self) -> ErrorStats:
         """`{'llm': 2, 'tts': 0, 'stt': 1}` and more under other keys: see `ErrorStats`."""
-        report = self.report()
-        return ErrorStats(
-            {role.value: self.counters.total[role] for role in _SHOWN},
-            {
-                Role.REALTIME.value: self.counters.total[Role.REALTIME],
-                "by_kind": plain(self.counters.by_kind),
-                "in_a_row": {role.value: self.counters.in_a_row(role) for role in _SHOWN},
-                "handled": less(self.link.by_kind, self.counters.by_kind),
-                "failovers": report.failovers,
-                "apologies": report.apologies,
-                "turns": report.turns,
-                "longest_silence_s": report.longest_silence_s,
-                "outcome": report.outcome,
-                "total": sum(self.counters.total.values()),
-            },
-        )
+        return error_stats(self.counters, self.link.by_kind, self.report())
 
     def report(self) -> SessionReport:
         """The session so far; after its end the final report."""
         watch, responder = self._watch, self._responder
-        faults = plain(self.link.by_kind)
-        for role, kinds in self.counters.by_kind.items():
-            mine = faults.setdefault(role.value, {})
-            # An error without a fault of an attempt: empty answers, realtime.
-            for kind, number in kinds.items():
-                mine[kind.value] = max(mine.get(kind.value, 0), number)
         return SessionReport(
             session=self.session_id,
             started_at_ms=self._started_at_ms,
             ended_at_ms=self._ended_at_ms,
             turns=watch.turns if watch else 0,
-            session_errors={role.value: self.counters.total[role] for role in _SHOWN},
-            faults=faults,
+            session_errors={role.value: self.counters.total[role] for role in SHOWN},
+            faults=all_faults(self.link.by_kind, self.counters.by_kind),
             failovers=self.link.failovers,
             apologies=responder.apologies if responder else 0,
             final_messages=responder.final_messages if responder else 0,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from supervisor.wire.messages import SessionInfo
 from supervisor.wire.vocabulary import FaultKind, Role
+from worker.recovery.counters import ErrorCounters
 
+SHOWN: Final = (Role.LLM, Role.TTS, Role.STT)
 ByKind = Mapping[Role, Counter[FaultKind]]
 
 
@@ -22,6 +24,16 @@ def less(faults: ByKind, noticed: ByKind) -> dict[str, dict[str, int]]:
     """Faults of attempts, but for those that became errors of the session."""
     rest = {role: kinds - noticed.get(role, Counter()) for role, kinds in faults.items()}
     return plain({role: kinds for role, kinds in rest.items() if kinds})
+
+
+def all_faults(attempts: ByKind, errors: ByKind) -> dict[str, dict[str, int]]:
+    """Every fault by role and kind, those among them that are of no attempt: empty answers, realtime models."""
+    faults = plain(attempts)
+    for role, kinds in errors.items():
+        mine = faults.setdefault(role.value, {})
+        for kind, number in kinds.items():
+            mine[kind.value] = max(mine.get(kind.value, 0), number)
+    return faults
 
 
 class ErrorStats(dict[str, int]):
@@ -84,6 +96,25 @@ class SessionReport:
             outcome=self.outcome,
             targets=self.targets,
         )
+
+
+def error_stats(counters: ErrorCounters, attempts: ByKind, report: SessionReport) -> ErrorStats:
+    """What `get_error_stats()` gives. attempts: faults of attempts, by role and kind."""
+    return ErrorStats(
+        report.session_errors,
+        {
+            Role.REALTIME.value: counters.total[Role.REALTIME],
+            "by_kind": plain(counters.by_kind),
+            "in_a_row": {role.value: counters.in_a_row(role) for role in SHOWN},
+            "handled": less(attempts, counters.by_kind),
+            "failovers": report.failovers,
+            "apologies": report.apologies,
+            "turns": report.turns,
+            "longest_silence_s": report.longest_silence_s,
+            "outcome": report.outcome,
+            "total": sum(counters.total.values()),
+        },
+    )
 
 
 class SilenceMeter:
