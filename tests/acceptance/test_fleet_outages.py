@@ -44,8 +44,8 @@ async def test_a_hanging_llm_is_found_out_left_alone_probed_and_taken_back(own_r
         seen = [r for r in await fleet.requests(since=broken_ms) if r["probe"]]
         assert overlapping(seen) == []
         assert ramped, "healthy without ever having been asked"
-        # Eight turns a second: six seconds of them. A verdict takes one to three (`supervisor drill` measures it), and on
-        # a machine that is busy with other tests twice as long.
+        # Eight turns a second: six seconds of them. A verdict takes one to three (`supervisor drill` measures it), and
+        # on a machine that is busy with other tests twice as long.
         assert len(dead) <= 48
         assert fleet.complaints(broken_ms, longest_s=5.0) == []
         assert (await fleet.target(SECOND_ID))["state"] == "healthy"
