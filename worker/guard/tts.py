@@ -99,9 +99,8 @@ class GuardedTTS(PluginFace, HarmlessListeners, tts.TTS[Any]):
         self._sticky = sticky
         self._match_voices = match_voices
         self._voices = voices
-        self._untimed: set[tuple[str, str]] = (
-            set()
-        )  # target and language that promised word times and gave none
+        # Target and language that promised word times and gave none.
+        self._untimed: set[tuple[str, str]] = set()
         self._own_voices: dict[str, tuple[str, str]] = {}  # by target: its own voice, and the one it took
         self._spoke_last = children[0]
         self._stops: list[Callable[[], None]] = [offer_probes(self._guard, probe_tts)]

@@ -215,9 +215,8 @@ class Responder:
         if handle is not None:
             await self._speaker.wait(handle, FINAL_PLAYOUT_S)
             if handle.done() and self._hearing is not None:
-                await asyncio.wait(
-                    {self._hearing}
-                )  # it did not sound? Then a recording is about to be played
+                # It did not sound? Then a recording is about to be played.
+                await asyncio.wait({self._hearing})
         while (late := self._speaker.speaking) is not None and late is not handle:
             handle = late  # words still being said, or the recording that took their place
             await self._speaker.wait(handle, FINAL_PLAYOUT_S)

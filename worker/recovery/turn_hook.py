@@ -82,9 +82,8 @@ class TurnHook:
             except StopResponse:
                 raise
             except (Exception, asyncio.CancelledError) as exc:
-                if cancelled_by_us(
-                    exc
-                ):  # livekit's own doing; a task that the hook waited for may be cancelled too
+                # By livekit, that is; a task that the hook waited for may be cancelled too.
+                if cancelled_by_us(exc):
                     raise
                 kind = FaultKind.STALLED if limit.expired() else FaultKind.LOCAL
                 log.warning(
