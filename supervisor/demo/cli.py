@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -25,7 +25,7 @@ from supervisor.demo.demo import DemoPlan, run_demo
 from supervisor.demo.drill import SCENARIOS, VARIANTS, DrillPlan, run_drill
 from supervisor.demo.processes import StartFailed
 from supervisor.demo.report import render_report
-from supervisor.demo.view import Picture, render
+from supervisor.demo.view import Picture, render, since, summary_of
 
 _err = Console(stderr=True)
 T = TypeVar("T")
@@ -74,8 +74,7 @@ def demo(
     """
     plan = DemoPlan(workers, callers, port, simulator_port, parse_duration(run_for) if run_for else None)
     result = _run(_demo(plan, as_json))
-    if as_json:
-        typer.echo(json.dumps(result))
+    typer.echo(json.dumps(result) if as_json else summary_of(result))
 
 
 async def _demo(plan: DemoPlan, as_json: bool) -> dict[str, Any]:
@@ -83,14 +82,29 @@ async def _demo(plan: DemoPlan, as_json: bool) -> dict[str, Any]:
     for sig in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sig, stop.set)
 
-    if as_json or not sys.stdout.isatty():
+    if as_json:
         return await run_demo(plan, stop, lambda _: None, _say)
+    if not sys.stdout.isatty():
+        return await run_demo(plan, stop, _verdicts_as_lines(), _say)
     with Live(console=Console(), auto_refresh=False, screen=False) as live:
 
         def show(picture: Picture) -> None:
             live.update(render(picture), refresh=True)
 
         return await run_demo(plan, stop, show, _say)
+
+
+def _verdicts_as_lines() -> Callable[[Picture], None]:
+    """For a log file or a pipe: what the table would show under "last verdicts", once each."""
+    last = ""
+
+    def show(picture: Picture) -> None:
+        nonlocal last
+        for verdict in since(picture.verdicts, last):
+            _say(verdict)
+            last = verdict
+
+    return show
 
 
 def drill(

@@ -41,6 +41,23 @@ def render(picture: Picture) -> Group:
     return Group(_targets(picture), _calls(picture), _verdicts(picture), _help(picture))
 
 
+def summary_of(result: Mapping[str, Any]) -> str:
+    """A demo's end in one line; `result` as `run_demo` gives it."""
+    callers = result["callers"]
+    turns, silent, air = callers["turns"], callers["silent"], callers["dead_air_s"]
+    waits = (
+        ""
+        if air["p50"] is None
+        else f"; wait for an answer: median {air['p50']:.2f} s, longest {air['max']:.2f} s"
+    )
+    return f"{turns - silent} of {turns} turns answered, {silent} silent{waits}; {len(result['verdicts'])} verdicts"
+
+
+def since(verdicts: Sequence[str], last: str) -> Sequence[str]:
+    """Those after `last`; all of them when it is not there (any more)."""
+    return verdicts[verdicts.index(last) + 1 :] if last in verdicts else verdicts
+
+
 def _targets(picture: Picture) -> Table:
     table = Table(title="targets", expand=True, title_justify="left", pad_edge=False)
     for name in ("target", "state", "admit", "10 s", "faults", "why"):
