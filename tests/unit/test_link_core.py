@@ -109,14 +109,35 @@ def test_core_attempts_given_up_while_overdue_are_counted_and_open_the_breaker_l
     assert w.open()
 
 
+def test_core_attempts_left_for_another_that_was_asked_beside_them_tell_of_a_hang_before_they_are_overdue():
+    w = World()
+    snapshot = w.core.rules.by_target[A].snapshot
+    assert 0 < snapshot.hedge_ms < snapshot.overdue_ms
+    urgent: list[int] = []
+    w.core.on_fault = lambda: urgent.append(1)
+    for waited_ms in (snapshot.hedge_ms - 50, snapshot.hedge_ms + 50, snapshot.hedge_ms + 50):
+        attempt = w.start()
+        w.now += waited_ms / 1000
+        w.core.abandoned(attempt)
+    counts = w.counts()
+    assert (counts.abandoned, counts.given_up, counts.overdue, len(urgent)) == (3, 2, 0, 2)
+    heard = w.start()
+    w.core.first_output(heard, 10)
+    w.now += 2.0
+    w.core.abandoned(heard)  # a caller who interrupts an answer
+    assert w.counts().given_up == 2
+
+
 def test_core_a_job_that_dies_with_overdue_attempts_says_nothing_of_their_target():
     w = World()
     w.core.started(flight_key(1, 1), A, w.now)
     w.now += 2.0
     w.core.tick()
+    w.core.started(flight_key(1, 2), A, w.now)
+    w.now += 1.0  # late, though no beat has come since
     w.core.abandon_job(1)
     counts = w.counts()
-    assert (counts.abandoned, counts.given_up, counts.overdue) == (1, 0, 0)
+    assert (counts.abandoned, counts.given_up, counts.overdue) == (2, 0, 0)
 
 
 def test_core_becoming_overdue_is_as_urgent_as_a_fault():

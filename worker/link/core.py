@@ -148,11 +148,13 @@ class LinkCore:
         self.on_fault()
 
     def abandoned(self, key: int, target: str = "") -> None:
-        """Given up by us. One that was overdue by then tells of a hang as much as a timeout does."""
+        """Given up by us. One that was overdue or late by then tells of a hang as a timeout does: hedges hide none."""
         flight = self.flights.pop(key, None) or self._stray(key, target)
         if flight is None:
             return
         entry = flight.entry
+        if flight.is_late(self.clock()):
+            self._overdue(flight)
         entry.in_flight -= 1
         entry.abandoned += 1
         entry.given_up += flight.overdue
@@ -168,7 +170,9 @@ class LinkCore:
         """The job process is gone: its attempts under way count against nobody. Gives their number."""
         keys = [key for key in self.flights if key_job(key) == job]
         for key in keys:
-            self.flights[key].land()  # its end says nothing of the target, overdue or not
+            flight = self.flights[key]
+            flight.land()  # its end says nothing of the target, overdue or not
+            flight.waiting = False
             self.abandoned(key)
         return len(keys)
 
@@ -183,19 +187,19 @@ class LinkCore:
                 continue
             entry = flight.entry
             if (now - flight.started_mono) * 1000 >= entry.snapshot.overdue_ms:
-                flight.overdue = True
-                flight.life = entry.life
-                entry.overdue += 1
-                entry.fresh_overdue += 1
+                self._overdue(flight)
                 moved = self._open_if_due(entry, now) or moved
-                self.changed = True
-                self.on_fault()  # evidence before it fails is as urgent as a fault
         for entry in self.entries.values():
             moved = self._retry_moved(entry, now) or moved
             if not entry.stale and self._is_stale(entry.snapshot, now):
                 moved = True
         if moved:
             self.rebuild()
+
+    def _overdue(self, flight: Flight) -> None:
+        flight.become_overdue()
+        self.changed = True
+        self.on_fault()  # evidence before it fails is as urgent as a fault
 
     # ------------------------------------------------------------------ the strategy
 

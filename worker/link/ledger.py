@@ -126,6 +126,19 @@ class Flight(msgspec.Struct, gc=False):
     overdue: bool = False
     life: int = 0  # the target's last sign of life when this became overdue
 
+    def is_late(self, now_mono: float) -> bool:
+        """Whether it has waited in vain, and is not overdue yet, until another one is asked beside it or longer."""
+        snapshot = self.entry.snapshot
+        late_ms = min(snapshot.overdue_ms, snapshot.hedge_ms or snapshot.overdue_ms)
+        return self.waiting and not self.overdue and (now_mono - self.started_mono) * 1000 >= late_ms
+
+    def become_overdue(self) -> None:
+        """It waits for longer than it should."""
+        self.overdue = True
+        self.life = self.entry.life
+        self.entry.overdue += 1
+        self.entry.fresh_overdue += 1
+
     def land(self) -> bool:
         """No longer under way, or no longer waiting. True when it was overdue and nothing answered since."""
         if not self.overdue:
