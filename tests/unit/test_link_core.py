@@ -13,7 +13,8 @@ from supervisor.wire.vocabulary import FaultKind, State
 from tests.support.link_fleet import SPECS, A, B, V
 from tests.support.link_world import USE, World
 from worker.link.api import Rules, TargetSpec
-from worker.link.ledger import flight_key
+from worker.link.defaults import default_snapshot
+from worker.link.ledger import Flight, TargetEntry, flight_key
 from worker.link.strategy import Applied
 
 
@@ -126,6 +127,15 @@ def test_core_attempts_left_for_another_that_was_asked_beside_them_tell_of_a_han
     w.now += 2.0
     w.core.abandoned(heard)  # a caller who interrupts an answer
     assert w.counts().given_up == 2
+
+
+def test_core_no_recogniser_is_late_before_it_is_overdue_for_none_is_asked_beside_it():
+    target = "stt:cartesia:ink-2"
+    snapshot = default_snapshot(target, 0)
+    flight = Flight(TargetEntry(target, 0, "", snapshot), 0.0)
+    assert snapshot.hedge_ms < 1_000 < snapshot.overdue_ms
+    assert not flight.is_late(1.0)
+    assert flight.is_late(snapshot.overdue_ms / 1000)
 
 
 def test_core_a_job_that_dies_with_overdue_attempts_says_nothing_of_their_target():

@@ -127,9 +127,14 @@ class Flight(msgspec.Struct, gc=False):
     life: int = 0  # the target's last sign of life when this became overdue
 
     def is_late(self, now_mono: float) -> bool:
-        """Whether it has waited in vain, and is not overdue yet, until another one is asked beside it or longer."""
+        """Whether it has waited in vain, and is not overdue yet, until another one is asked beside it or longer.
+
+        No recogniser is asked beside another: what a cough began may wait until it is overdue.
+        """
         snapshot = self.entry.snapshot
-        late_ms = min(snapshot.overdue_ms, snapshot.hedge_ms or snapshot.overdue_ms)
+        late_ms = snapshot.overdue_ms
+        if snapshot.hedge_ms and self.entry.role is not Role.STT:
+            late_ms = min(late_ms, snapshot.hedge_ms)
         return self.waiting and not self.overdue and (now_mono - self.started_mono) * 1000 >= late_ms
 
     def become_overdue(self) -> None:
