@@ -8,6 +8,8 @@ import os
 import secrets
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,9 +40,15 @@ async def drill(mark: str, folder: Path, said: Path, *args: str) -> asyncio.subp
         )  # fmt: skip
 
 
-async def test_guarded_callers_are_answered_while_the_first_model_fails(tmp_path: Path) -> None:
-    mark, folder, report = f"drill-{secrets.token_hex(8)}", tmp_path / "own", tmp_path / "drill.html"
-    folder.mkdir()
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A TMPDIR with a short name: Python's own forkserver puts sockets there, which may have 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="sv-", dir="/tmp", ignore_cleanup_errors=True) as made:
+        yield Path(made)
+
+
+async def test_guarded_callers_are_answered_while_the_first_model_fails(tmp_path: Path, folder: Path) -> None:
+    mark, report = f"drill-{secrets.token_hex(8)}", tmp_path / "drill.html"
     said = tmp_path / "said.txt"
     process = await drill(mark, folder, said, "--outage", "14s", "--json", "--report", str(report))
     try:
@@ -66,9 +74,8 @@ async def test_guarded_callers_are_answered_while_the_first_model_fails(tmp_path
     assert "http" not in page.replace("http://www.w3.org", ""), "the page needs nothing from elsewhere"
 
 
-async def test_told_to_end_while_calls_go_on_it_leaves_nothing_behind(tmp_path: Path) -> None:
-    mark, folder, said = f"drill-{secrets.token_hex(8)}", tmp_path / "own", tmp_path / "said.txt"
-    folder.mkdir()
+async def test_told_to_end_while_calls_go_on_it_leaves_nothing_behind(tmp_path: Path, folder: Path) -> None:
+    mark, said = f"drill-{secrets.token_hex(8)}", tmp_path / "said.txt"
     process = await drill(mark, folder, said)
     try:
         await wait_until(lambda: list(folder.glob("*/callers.jsonl")), "callers speak", DONE_S, every_s=0.1)
